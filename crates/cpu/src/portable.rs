@@ -1,0 +1,245 @@
+//! The kernels in plain Rust, one row of one limb at a time. Rows are canonical on entry and on return; ranges inside a
+//! kernel are stated where they are wider.
+
+use arras_rns::Modulus;
+
+use crate::tables::{Converter, Factor, LimbTable};
+
+/// Forward transform in place: Cooley-Tukey butterflies with Harvey's lazy reduction, values below 4q inside.
+pub fn ntt(row: &mut [u64], table: &LimbTable) {
+    let q = table.modulus.value();
+    let (mut blocks, mut half) = (1, row.len() / 2);
+    while half > 0 {
+        for (block, factor) in row.chunks_exact_mut(2 * half).zip(&table.forward[blocks..]) {
+            let (low, high) = block.split_at_mut(half);
+            for (x, y) in low.iter_mut().zip(high) {
+                let even = reduce_once(*x, 2 * q);
+                let odd = factor.mul_lazy(*y, q);
+                (*x, *y) = (even + odd, even + 2 * q - odd);
+            }
+        }
+        (blocks, half) = (2 * blocks, half / 2);
+    }
+    for x in row {
+        *x = reduce_once(reduce_once(*x, 2 * q), q);
+    }
+}
+
+/// Inverse transform in place, 1/N included: Gentleman-Sande butterflies, values below 2q inside.
+pub fn intt(row: &mut [u64], table: &LimbTable) {
+    let q = table.modulus.value();
+    let (mut blocks, mut half) = (row.len() / 2, 1);
+    while blocks > 0 {
+        for (block, factor) in row.chunks_exact_mut(2 * half).zip(&table.inverse[blocks..]) {
+            let (low, high) = block.split_at_mut(half);
+            for (x, y) in low.iter_mut().zip(high) {
+                let (sum, difference) = (*x + *y, *x + 2 * q - *y);
+                (*x, *y) = (reduce_once(sum, 2 * q), factor.mul_lazy(difference, q));
+            }
+        }
+        (blocks, half) = (blocks / 2, 2 * half);
+    }
+    for x in row {
+        *x = reduce_once(table.degree_inverse.mul_lazy(*x, q), q);
+    }
+}
+
+/// `x - bound` if that is not negative: from `[0, 2 bound)` to `[0, bound)`.
+#[inline(always)]
+fn reduce_once(x: u64, bound: u64) -> u64 {
+    x.min(x.wrapping_sub(bound))
+}
+
+/// `out = a + b`, where no `a` stands for `out` itself.
+pub fn add(out: &mut [u64], a: Option<&[u64]>, b: &[u64], q: Modulus) {
+    combine(out, a, b, |x, y| q.add(x, y));
+}
+
+/// `out = a - b`.
+pub fn sub(out: &mut [u64], a: Option<&[u64]>, b: &[u64], q: Modulus) {
+    combine(out, a, b, |x, y| q.sub(x, y));
+}
+
+/// `out = a * b`.
+pub fn multiply(out: &mut [u64], a: Option<&[u64]>, b: &[u64], q: Modulus) {
+    combine(out, a, b, |x, y| q.mul(x, y));
+}
+
+/// `out = out + a * b`.
+pub fn multiply_accumulate(out: &mut [u64], a: &[u64], b: &[u64], q: Modulus) {
+    for ((out, &x), &y) in out.iter_mut().zip(a).zip(b) {
+        *out = q.reduce(u128::from(*out) + u128::from(x) * u128::from(y));
+    }
+}
+
+/// `out = -a`.
+pub fn negate(out: &mut [u64], a: Option<&[u64]>, q: Modulus) {
+    transform(out, a, |x| q.negate(x));
+}
+
+/// `out = a * scalar + b`.
+pub fn scale_add(out: &mut [u64], a: Option<&[u64]>, scalar: u64, b: Option<&[u64]>, q: Modulus) {
+    let factor = Factor::new(q, scalar);
+    let product = |x| reduce_once(factor.mul_lazy(x, q.value()), q.value());
+    match b {
+        None => transform(out, a, product),
+        Some(b) => combine(out, a, b, |x, y| q.add(product(x), y)),
+    }
+}
+
+#[inline(always)]
+fn transform(out: &mut [u64], a: Option<&[u64]>, f: impl Fn(u64) -> u64) {
+    match a {
+        None => out.iter_mut().for_each(|out| *out = f(*out)),
+        Some(a) => out.iter_mut().zip(a).for_each(|(out, &x)| *out = f(x)),
+    }
+}
+
+#[inline(always)]
+fn combine(out: &mut [u64], a: Option<&[u64]>, b: &[u64], f: impl Fn(u64, u64) -> u64) {
+    match a {
+        None => out.iter_mut().zip(b).for_each(|(out, &y)| *out = f(*out, y)),
+        Some(a) => out.iter_mut().zip(a).zip(b).for_each(|((out, &x), &y)| *out = f(x, y)),
+    }
+}
+
+/// `X -> X^element` on coefficients: X^i goes to X^(i element), whose sign flips with every wrap around N.
+pub fn automorphism_coefficients(out: &mut [u64], input: &[u64], element: usize, q: Modulus) {
+    let n = input.len();
+    for (i, &x) in input.iter().enumerate() {
+        let to = i * element % (2 * n);
+        out[to % n] = if to < n { x } else { q.negate(x) };
+    }
+}
+
+/// `X -> X^element` on values: the value at `root^e` is the old one at `root^(e element)`.
+pub fn automorphism_values(out: &mut [u64], input: &[u64], element: usize) {
+    let n = input.len();
+    let shift = usize::BITS - n.trailing_zeros();
+    for (i, out) in out.iter_mut().enumerate() {
+        let exponent = (2 * (i.reverse_bits() >> shift) + 1) * element % (2 * n);
+        *out = input[((exponent - 1) / 2).reverse_bits() >> shift];
+    }
+}
+
+/// Converts a stretch of coefficients from the limbs `inputs` to the limbs `outputs` (same stretch of every row).
+pub fn base_convert(outputs: &mut [&mut [u64]], inputs: &[&[u64]], converter: &Converter) {
+    let mut digits = vec![0i64; inputs.len()];
+    let length = outputs.first().map_or(0, |row| row.len());
+    for at in 0..length {
+        for ((digit, row), (q, scale)) in digits.iter_mut().zip(inputs).zip(&converter.scale) {
+            *digit = q.centre(reduce_once(scale.mul_lazy(row[at], q.value()), q.value()));
+        }
+        for (out, (p, weights)) in outputs.iter_mut().zip(&converter.columns) {
+            // At most 128 products below 2^119.
+            let sum: i128 = digits.iter().zip(weights).map(|(&y, &w)| i128::from(y) * i128::from(w)).sum();
+            out[at] = p.reduce_signed(sum);
+        }
+    }
+}
+
+/// `out = sum_k left[k] * right[k]`.
+pub fn inner_product(out: &mut [u64], left: &[&[u64]], right: &[&[u64]], q: Modulus) {
+    // 256 products of 60-bit residues stay below 2^128.
+    const TERMS: usize = 256;
+    for (at, out) in out.iter_mut().enumerate() {
+        let mut sum = 0;
+        for (left, right) in left.chunks(TERMS).zip(right.chunks(TERMS)) {
+            let products = left.iter().zip(right).map(|(x, y)| u128::from(x[at]) * u128::from(y[at]));
+            sum = q.add(sum, q.reduce(products.sum()));
+        }
+        *out = sum;
+    }
+}
+
+/// `out = sum_c weights[c] * inputs[c]`, with a reduction after every `terms_per_reduction` terms.
+pub fn matrix_row(
+    out: &mut [u64],
+    weights: &[i64],
+    inputs: &[&[u64]],
+    terms_per_reduction: usize,
+    q: Modulus,
+) {
+    // A tile of sums stays in the first-level cache while the inputs stream past.
+    const TILE: usize = 256;
+    let mut sums = [0i128; TILE];
+    for (tile, out) in out.chunks_mut(TILE).enumerate() {
+        let sums = &mut sums[..out.len()];
+        out.fill(0);
+        for (weights, inputs) in weights.chunks(terms_per_reduction).zip(inputs.chunks(terms_per_reduction)) {
+            sums.fill(0);
+            for (&weight, input) in weights.iter().zip(inputs) {
+                for (sum, &x) in sums.iter_mut().zip(&input[tile * TILE..]) {
+                    *sum += i128::from(x as i64) * i128::from(weight);
+                }
+            }
+            for (out, &sum) in out.iter_mut().zip(sums.iter()) {
+                *out = q.add(*out, q.reduce_signed(sum));
+            }
+        }
+    }
+}
+
+/// `x * 2^scale_bits` rounded to an integer, ties to even; `None` if not finite or beyond 2^62.
+///
+/// Scaling by a power of two is exact unless it underflows, where the result rounds to 0 anyway.
+pub fn quantise(x: f64, scale_bits: i32) -> Option<i64> {
+    // Two steps, because 2^1000 times the smallest subnormal and 2^-1000 times the largest float both fit.
+    let half = scale_bits / 2;
+    let scaled = (x * power_of_two(half) * power_of_two(scale_bits - half)).round_ties_even();
+    (scaled.abs() <= (1u64 << 62) as f64).then_some(scaled as i64)
+}
+
+/// `2^exponent` for `|exponent| <= 1000`.
+fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
+/// `floor((2 x 2^bits + q) / 2q) mod 2^bits`: the nearest multiple of `q / 2^bits`, as a count.
+pub fn trim(x: u64, bits: u32, q: Modulus) -> u64 {
+    let q = u128::from(q.value());
+    let rounded = ((u128::from(x) << (bits + 1)) + q) / (2 * q);
+    (rounded as u64) & ((1 << bits) - 1)
+}
+
+/// Unpacks `row.len()` residues of `bits` bits, least significant bit first; the index of the first that is not
+/// below `q` is the error.
+pub fn unpack(row: &mut [u64], packed: &[u8], q: Modulus) -> Result<(), usize> {
+    let bits = q.bits();
+    let (mut window, mut held) = (0u128, 0);
+    let mut bytes = packed.iter();
+    for (index, residue) in row.iter_mut().enumerate() {
+        while held < bits {
+            window |= u128::from(bytes.next().copied().unwrap_or(0)) << held;
+            held += 8;
+        }
+        *residue = (window as u64) & ((1 << bits) - 1);
+        window >>= bits;
+        held -= bits;
+        if *residue >= q.value() {
+            return Err(index);
+        }
+    }
+    // What is left of the last byte is padding.
+    if window != 0 { Err(row.len()) } else { Ok(()) }
+}
+
+/// Packs values of `bits` bits, least significant bit first, into exactly as many bytes as they need.
+pub fn pack(values: impl Iterator<Item = u64>, bits: u32, packed: &mut [u8]) {
+    let (mut window, mut held) = (0u128, 0);
+    let mut bytes = packed.iter_mut();
+    for value in values {
+        window |= u128::from(value) << held;
+        held += bits;
+        while held >= 8 {
+            if let Some(byte) = bytes.next() {
+                *byte = window as u8;
+            }
+            window >>= 8;
+            held -= 8;
+        }
+    }
+    if let (true, Some(byte)) = (held > 0, bytes.next()) {
+        *byte = window as u8;
+    }
+}

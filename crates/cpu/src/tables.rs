@@ -1,0 +1,174 @@
+//! Constants derived from a ring, and operands prepared for products.
+
+use arras_rns::backend::{Conversion, IntegerMatrix, Multiplicands, RingTables};
+use arras_rns::poly::Extent;
+use arras_rns::{LimbSet, Modulus, Ring};
+
+use crate::memory::Buffer;
+
+/// A constant factor with its Shoup quotient `floor(value * 2^64 / q)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Factor {
+    /// The factor, canonical.
+    pub value: u64,
+    /// Its quotient.
+    pub quotient: u64,
+}
+
+impl Factor {
+    /// The factor `value` modulo `q`.
+    pub fn new(q: Modulus, value: u64) -> Self {
+        Self { value, quotient: q.shoup(value) }
+    }
+
+    /// `x * value mod q` in `[0, 2q)` for **any** word `x` (Harvey 2014, section 3).
+    #[inline(always)]
+    pub fn mul_lazy(self, x: u64, q: u64) -> u64 {
+        let estimate = ((u128::from(x) * u128::from(self.quotient)) >> 64) as u64;
+        x.wrapping_mul(self.value).wrapping_sub(estimate.wrapping_mul(q))
+    }
+}
+
+/// What the kernels need to know about one limb.
+#[derive(Debug)]
+pub struct LimbTable {
+    /// The modulus.
+    pub modulus: Modulus,
+    /// Twiddle factors of the forward transform; the one of block i at a level of m blocks is at `m + i`.
+    pub forward: Vec<Factor>,
+    /// Those of the inverse transform, at the same places.
+    pub inverse: Vec<Factor>,
+    /// `1/N`.
+    pub degree_inverse: Factor,
+}
+
+impl LimbTable {
+    fn new(ring: &Ring, limb: usize) -> Self {
+        let modulus = ring.modulus(limb);
+        let factors =
+            |values: Vec<u64>| values.into_iter().map(|value| Factor::new(modulus, value)).collect();
+        Self {
+            modulus,
+            forward: factors(ring.twiddles(limb)),
+            inverse: factors(ring.inverse_twiddles(limb)),
+            degree_inverse: Factor::new(modulus, modulus.inverse(ring.degree() as u64)),
+        }
+    }
+}
+
+/// Tables for a ring: one [`LimbTable`] per prime.
+#[derive(Debug)]
+pub struct Tables {
+    ring: Ring,
+    limbs: Vec<LimbTable>,
+}
+
+impl Tables {
+    /// Tables for all limbs of `ring`.
+    pub fn new(ring: &Ring) -> Self {
+        let limbs = (0..ring.moduli().len()).map(|limb| LimbTable::new(ring, limb)).collect();
+        Self { ring: ring.clone(), limbs }
+    }
+
+    /// The table of a limb.
+    pub fn limb(&self, limb: usize) -> &LimbTable {
+        &self.limbs[limb]
+    }
+}
+
+impl RingTables for Tables {
+    fn ring(&self) -> &Ring {
+        &self.ring
+    }
+}
+
+/// Constants of one base conversion.
+#[derive(Debug)]
+pub struct Converter {
+    source: LimbSet,
+    target: LimbSet,
+    /// `(Q/q_i)^-1 mod q_i` for each source limb.
+    pub(crate) scale: Vec<(Modulus, Factor)>,
+    /// For each target limb its modulus, and `Q/q_i mod p` for each source limb.
+    pub(crate) columns: Vec<(Modulus, Vec<u64>)>,
+}
+
+impl Converter {
+    /// The limb sets have been checked to be disjoint and part of the ring.
+    pub(crate) fn new(ring: &Ring, source: LimbSet, target: LimbSet) -> Self {
+        let others = |limb| source.difference(LimbSet::single(limb));
+        let scale = source.iter().map(|limb| {
+            let q = ring.modulus(limb);
+            (q, Factor::new(q, q.inverse(ring.product_mod(others(limb), limb))))
+        });
+        let columns = target.iter().map(|to| {
+            let weights = source.iter().map(|from| ring.product_mod(others(from), to));
+            (ring.modulus(to), weights.collect())
+        });
+        Self { source, target, scale: scale.collect(), columns: columns.collect() }
+    }
+}
+
+impl Conversion for Converter {
+    fn source(&self) -> LimbSet {
+        self.source
+    }
+
+    fn target(&self) -> LimbSet {
+        self.target
+    }
+}
+
+/// Prepared polynomials: on the CPU a plain copy.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) buffer: Buffer,
+    pub(crate) extent: Extent,
+}
+
+impl Prepared {
+    /// The row of `limb` in entry `index`.
+    pub(crate) fn row(&self, index: usize, limb: usize) -> &[u64] {
+        &self.buffer.as_slice()[self.extent.offset(index, limb)..][..self.extent.degree]
+    }
+}
+
+impl Multiplicands for Prepared {
+    fn entries(&self) -> usize {
+        self.extent.batch
+    }
+
+    fn limbs(&self) -> LimbSet {
+        self.extent.limbs
+    }
+}
+
+/// An integer matrix, row by row.
+#[derive(Debug)]
+pub struct Matrix {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) entries: Vec<i64>,
+    /// How many products with 60-bit residues add up without overflowing 127 bits.
+    pub(crate) terms_per_reduction: usize,
+}
+
+impl Matrix {
+    /// The entries have been checked to be at most 2^62 in magnitude, `rows * columns` of them.
+    pub(crate) fn new(rows: usize, columns: usize, entries: &[i64]) -> Self {
+        let largest = entries.iter().map(|entry| entry.unsigned_abs()).max().unwrap_or(0);
+        let product_bits = Modulus::MAX_BITS + (64 - largest.leading_zeros());
+        let terms_per_reduction = 1usize << (127 - product_bits).min(32);
+        Self { rows, columns, entries: entries.to_vec(), terms_per_reduction }
+    }
+}
+
+impl IntegerMatrix for Matrix {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+}

@@ -1,0 +1,243 @@
+//! Division by dropped primes, and hybrid key switching: written once, for every backend.
+//!
+//! A fused override has to give the same words; the testkit compares it with what stands here.
+
+use crate::{
+    Backend, Coefficient, Error, Evaluation, Input, LimbSet, Poly, PreparedView, Result, RingTables, View,
+    ViewMut,
+};
+
+/// Constants and scratch memory for dropping a set of limbs: rescaling drops the last one, key switching the special
+/// primes.
+#[derive(Debug)]
+pub struct ModDownPlan<B: Backend> {
+    keep: LimbSet,
+    drop: LimbSet,
+    converter: B::Converter,
+    /// `P^-1 mod q` for each kept limb.
+    inverse: Vec<u64>,
+    dropped: Poly<B, Coefficient>,
+    converted: Poly<B, Coefficient>,
+}
+
+impl<B: Backend> ModDownPlan<B> {
+    /// A plan for batches of `batch` polynomials with limbs `keep` and `drop`.
+    ///
+    /// # Errors
+    /// As for [`Backend::converter`], and if memory runs out.
+    pub fn new(
+        backend: &B,
+        queue: &B::Queue,
+        tables: &B::Tables,
+        keep: LimbSet,
+        drop: LimbSet,
+        batch: usize,
+    ) -> Result<Self> {
+        let ring = tables.ring();
+        let converter = backend.converter(queue, tables, drop, keep)?;
+        let inverse =
+            keep.iter().map(|limb| ring.modulus(limb).inverse(ring.product_mod(drop, limb))).collect();
+        Ok(Self {
+            keep,
+            drop,
+            converter,
+            inverse,
+            dropped: Poly::allocate(backend, queue, ring, drop, batch)?,
+            converted: Poly::allocate(backend, queue, ring, keep, batch)?,
+        })
+    }
+
+    /// The limbs that stay.
+    pub fn keep(&self) -> LimbSet {
+        self.keep
+    }
+
+    /// The limbs that are divided away.
+    pub fn drop(&self) -> LimbSet {
+        self.drop
+    }
+
+    /// `P^-1 mod q` for each kept limb, P being the product of the dropped primes.
+    pub fn inverse(&self) -> &[u64] {
+        &self.inverse
+    }
+
+    /// The constants that bring residues of the dropped limbs to the kept ones.
+    pub fn converter(&self) -> &B::Converter {
+        &self.converter
+    }
+}
+
+/// See [`Backend::mod_down`].
+pub fn mod_down<B: Backend>(
+    backend: &B,
+    queue: &B::Queue,
+    tables: &B::Tables,
+    plan: &mut ModDownPlan<B>,
+    out: &mut ViewMut<'_, B, Evaluation>,
+    input: &View<'_, B, Evaluation>,
+) -> Result<()> {
+    let batch = input.batch();
+    let kept = input.clone().with_limbs(plan.keep)?;
+    let mut dropped = plan.dropped.view_mut().range(0..batch)?;
+    backend.intt(queue, tables, &mut dropped, input.clone().with_limbs(plan.drop)?.into())?;
+    let mut converted = plan.converted.view_mut().range(0..batch)?;
+    backend.base_convert(queue, tables, &plan.converter, &mut converted, &dropped.as_view())?;
+    let mut converted = converted.retag();
+    backend.ntt(queue, tables, &mut converted, Input::InPlace)?;
+    backend.sub(queue, tables, out, kept.into(), &converted.as_view())?;
+    backend.scale_add(queue, tables, out, Input::InPlace, &plan.inverse, None)
+}
+
+/// One digit of the decomposition of Q.
+#[derive(Debug)]
+struct Digit<B: Backend> {
+    limbs: LimbSet,
+    converter: B::Converter,
+    /// The digit, extended to all limbs of the key at this level.
+    extended: Poly<B, Evaluation>,
+}
+
+/// Constants and scratch memory for hybrid key switching at one level.
+#[derive(Debug)]
+pub struct KeySwitchPlan<B: Backend> {
+    limbs: LimbSet,
+    digits: Vec<Digit<B>>,
+    coefficients: Poly<B, Coefficient>,
+    sums: [Poly<B, Evaluation>; 2],
+    down: ModDownPlan<B>,
+    batch: usize,
+}
+
+impl<B: Backend> KeySwitchPlan<B> {
+    /// A plan for batches of up to `batch` polynomials with limbs `limbs`, of which each digit takes its share, and the
+    /// special primes `special`. Digits whose limbs are all gone at this level are left out.
+    ///
+    /// # Errors
+    /// [`Error::SpecialTooSmall`] if the product of the special primes is below the largest digit (the noise would not
+    /// shrink), [`Error::Shape`] if the digits do not cover `limbs` exactly, and if memory runs out.
+    pub fn new(
+        backend: &B,
+        queue: &B::Queue,
+        tables: &B::Tables,
+        limbs: LimbSet,
+        digits: &[LimbSet],
+        special: LimbSet,
+        batch: usize,
+    ) -> Result<Self> {
+        let ring = tables.ring();
+        let present = digits.iter().map(|digit| digit.intersection(limbs)).collect::<Vec<_>>();
+        let union = present.iter().fold(LimbSet::EMPTY, |all, &digit| all.union(digit));
+        if union != limbs || present.iter().map(|digit| digit.len()).sum::<usize>() != limbs.len() {
+            return Err(Error::shape("key switch", "limbs of the digits", present, limbs));
+        }
+        let digit_bits = present.iter().map(|&digit| ring.log_modulus(digit)).fold(0.0, f64::max);
+        let special_bits = ring.log_modulus(special);
+        if special_bits < digit_bits {
+            return Err(Error::SpecialTooSmall { special_bits, digit_bits });
+        }
+        let all = limbs.union(special);
+        let digits = present.into_iter().filter(|digit| !digit.is_empty()).map(|digit| {
+            Ok(Digit {
+                limbs: digit,
+                converter: backend.converter(queue, tables, digit, all.difference(digit))?,
+                extended: Poly::allocate(backend, queue, ring, all, batch)?,
+            })
+        });
+        let sum = || Poly::allocate(backend, queue, ring, all, batch);
+        Ok(Self {
+            limbs,
+            digits: digits.collect::<Result<_>>()?,
+            coefficients: Poly::allocate(backend, queue, ring, limbs, batch)?,
+            sums: [sum()?, sum()?],
+            down: ModDownPlan::new(backend, queue, tables, limbs, special, batch)?,
+            batch: 0,
+        })
+    }
+
+    /// Number of digits at this level.
+    pub fn digits(&self) -> usize {
+        self.digits.len()
+    }
+
+    /// The limbs that are switched.
+    pub fn limbs(&self) -> LimbSet {
+        self.limbs
+    }
+
+    /// The extended digits that [`Backend::mod_up`] left behind, one view per digit.
+    ///
+    /// # Errors
+    /// None for a plan that has been used.
+    pub fn extended(&self) -> Result<Vec<View<'_, B, Evaluation>>> {
+        self.digits.iter().map(|digit| digit.extended.view().range(0..self.batch)).collect()
+    }
+
+    /// The two sums that [`Backend::gadget_product`] left behind, still multiplied by the special primes.
+    ///
+    /// # Errors
+    /// None for a plan that has been used.
+    pub fn sums(&self) -> Result<[View<'_, B, Evaluation>; 2]> {
+        Ok([self.sums[0].view().range(0..self.batch)?, self.sums[1].view().range(0..self.batch)?])
+    }
+}
+
+/// See [`Backend::mod_up`].
+pub fn mod_up<B: Backend>(
+    backend: &B,
+    queue: &B::Queue,
+    tables: &B::Tables,
+    plan: &mut KeySwitchPlan<B>,
+    input: &View<'_, B, Evaluation>,
+) -> Result<()> {
+    let batch = input.batch();
+    let input = input.clone().with_limbs(plan.limbs)?;
+    let mut coefficients = plan.coefficients.view_mut().range(0..batch)?;
+    backend.intt(queue, tables, &mut coefficients, input.clone().into())?;
+    for digit in &mut plan.digits {
+        let rest = digit.extended.limbs().difference(digit.limbs);
+        let source = coefficients.as_view().with_limbs(digit.limbs)?;
+        let mut extension = digit.extended.view_mut().range(0..batch)?.with_limbs(rest)?.retag();
+        backend.base_convert(queue, tables, &digit.converter, &mut extension, &source)?;
+        backend.ntt(queue, tables, &mut extension.retag(), Input::InPlace)?;
+        let mut own = digit.extended.view_mut().range(0..batch)?.with_limbs(digit.limbs)?;
+        backend.copy(queue, &mut own, &input.clone().with_limbs(digit.limbs)?)?;
+    }
+    plan.batch = batch;
+    Ok(())
+}
+
+/// See [`Backend::gadget_product`].
+pub fn gadget_product<B: Backend>(
+    backend: &B,
+    queue: &B::Queue,
+    tables: &B::Tables,
+    plan: &mut KeySwitchPlan<B>,
+    key: &B::Prepared,
+) -> Result<()> {
+    let extended: Vec<_> =
+        plan.digits.iter().map(|digit| digit.extended.view().range(0..plan.batch)).collect::<Result<_>>()?;
+    for (component, sum) in plan.sums.iter_mut().enumerate() {
+        let right = PreparedView { prepared: key, first: component, term_stride: 2, batch_stride: 0 };
+        backend.inner_product(queue, tables, &mut sum.view_mut().range(0..plan.batch)?, &extended, right)?;
+    }
+    Ok(())
+}
+
+/// See [`Backend::key_switch`].
+pub fn key_switch<B: Backend>(
+    backend: &B,
+    queue: &B::Queue,
+    tables: &B::Tables,
+    plan: &mut KeySwitchPlan<B>,
+    key: &B::Prepared,
+    out: [&mut ViewMut<'_, B, Evaluation>; 2],
+    d: &View<'_, B, Evaluation>,
+) -> Result<()> {
+    backend.mod_up(queue, tables, plan, d)?;
+    backend.gadget_product(queue, tables, plan, key)?;
+    for (sum, out) in plan.sums.iter().zip(out) {
+        backend.mod_down(queue, tables, &mut plan.down, out, &sum.view().range(0..plan.batch)?)?;
+    }
+    Ok(())
+}
