@@ -1,7 +1,7 @@
 //! Parameters and ciphertexts as bytes. The layout is described in `docs/formats.md`.
 
 use arras_rns::backend::Backend;
-use arras_rns::{Evaluation, Poly, Purpose, SeedLabel};
+use arras_rns::{Evaluation, Packing, Poly, Purpose, SeedLabel};
 use arras_wire::frame::{self, Kind};
 use arras_wire::{Reader, Writer, bits};
 
@@ -145,7 +145,8 @@ pub fn decode_ciphertext<B: Backend>(context: &Context<B>, bytes: &[u8]) -> Resu
                 // The bytes have to be there before memory for their residues is taken.
                 let packed = r.bytes("residues", per_poly)?;
                 let mut poly = context.allocate(limbs, batch)?;
-                backend.unpack(queue, tables, &mut poly.view_mut(), params.degree(), packed)?;
+                let packing = Packing::ByPolynomial { coefficients: params.degree() };
+                backend.unpack(queue, tables, &mut poly.view_mut(), packing, packed)?;
                 components.push(poly);
             }
         }

@@ -1,1 +1,5 @@
 //! Being built.
+
+pub mod head;
+
+pub use head::{Head, ModelCard};
