@@ -215,15 +215,15 @@ pub fn encode(kind: Kind, fingerprint: &Fingerprint, payload: &[u8]) -> Vec<u8> 
 /// Those of [`Header::parse`]; another kind, a payload beyond the limit, missing or trailing bytes, a
 /// wrong check: each with its numbers.
 pub fn decode(bytes: &[u8], expected: Kind, max_payload: u64) -> Result<Frame<'_>> {
-    let Header { kind, payload_len, fingerprint } = Header::parse(bytes)?;
+    let header = Header::parse(bytes)?;
+    let Header { kind, payload_len, fingerprint } = header;
     if kind != expected {
         return Err(Error::Kind { expected, found: kind });
     }
     if payload_len > max_payload {
         return Err(Error::PayloadLimit { length: payload_len, limit: max_payload });
     }
-    let found = bytes.len() as u64;
-    let needed = payload_len.saturating_add((HEADER_LEN + CHECK_LEN) as u64);
+    let (needed, found) = (header.frame_len(), bytes.len() as u64);
     if found > needed {
         return Err(Error::Trailing { extra: found - needed });
     }
