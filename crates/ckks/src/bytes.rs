@@ -62,6 +62,18 @@ pub fn decode_params(bytes: &[u8]) -> Result<Params> {
 /// # Errors
 /// [`crate::Error::Ring`] if the device fails.
 pub fn encode_ciphertext<B: Backend>(context: &Context<B>, ciphertext: &Ciphertext<B>) -> Result<Vec<u8>> {
+    encode(context, ciphertext, Kind::Ciphertexts)
+}
+
+/// A public key, which is an encryption of zero, as a file.
+///
+/// # Errors
+/// [`crate::Error::Ring`] if the device fails.
+pub fn encode_public_key<B: Backend>(context: &Context<B>, key: &Ciphertext<B>) -> Result<Vec<u8>> {
+    encode(context, key, Kind::PublicKey)
+}
+
+fn encode<B: Backend>(context: &Context<B>, ciphertext: &Ciphertext<B>, kind: Kind) -> Result<Vec<u8>> {
     let mut w = Writer::new();
     w.count("ciphertexts", ciphertext.batch(), MAX_BATCH)?;
     w.u32(ciphertext.level() as u32);
@@ -81,7 +93,7 @@ pub fn encode_ciphertext<B: Backend>(context: &Context<B>, ciphertext: &Cipherte
             write_poly(context, component, &mut w)?;
         }
     }
-    Ok(frame::encode(Kind::Ciphertexts, &context.params().fingerprint(), w.as_bytes()))
+    Ok(frame::encode(kind, &context.params().fingerprint(), w.as_bytes()))
 }
 
 fn write_poly<B: Backend>(context: &Context<B>, poly: &Poly<B, Evaluation>, w: &mut Writer) -> Result<()> {
@@ -101,9 +113,27 @@ fn write_poly<B: Backend>(context: &Context<B>, poly: &Poly<B, Evaluation>, w: &
 /// Whatever is wrong with the frame or a field; parameters other than the context's.
 pub fn decode_ciphertext<B: Backend>(context: &Context<B>, bytes: &[u8]) -> Result<Ciphertext<B>> {
     let frame = frame::decode(bytes, Kind::Ciphertexts, MAX_CIPHERTEXT_BYTES)?;
+    frame.require(&context.params().fingerprint())?;
+    decode(context, frame.payload, Purpose::Ciphertext)
+}
+
+/// Reads [`encode_public_key`].
+///
+/// # Errors
+/// As [`decode_ciphertext`], and if it is not one pair of polynomials at the highest level.
+pub fn decode_public_key<B: Backend>(context: &Context<B>, bytes: &[u8]) -> Result<Ciphertext<B>> {
+    let frame = frame::decode(bytes, Kind::PublicKey, MAX_CIPHERTEXT_BYTES)?;
+    frame.require(&context.params().fingerprint())?;
+    let key = decode(context, frame.payload, Purpose::PublicKey)?;
+    if key.batch() != 1 || key.components.len() != 2 || key.limbs() != context.params().limbs() {
+        return Err(arras_wire::Error::invalid("public key", "is not one pair at the highest level").into());
+    }
+    Ok(key)
+}
+
+fn decode<B: Backend>(context: &Context<B>, payload: &[u8], purpose: Purpose) -> Result<Ciphertext<B>> {
     let params = context.params();
-    frame.require(&params.fingerprint())?;
-    let mut r = Reader::new(frame.payload);
+    let mut r = Reader::new(payload);
     let batch = r.u32_in("ciphertexts", 1..=MAX_BATCH)? as usize;
     let level = r.u32_in("level", 0..=params.max_level() as u32)? as usize;
     let scale = r.finite_f64("scale")?;
@@ -122,7 +152,7 @@ pub fn decode_ciphertext<B: Backend>(context: &Context<B>, bytes: &[u8]) -> Resu
         if object.checked_add(batch as u64).is_none() {
             return Err(arras_wire::Error::invalid("object id", "leaves no room for the batch").into());
         }
-        Some(SeedLabel { seed, purpose: Purpose::Ciphertext, object, polynomial: r.u32("polynomial")? })
+        Some(SeedLabel { seed, purpose, object, polynomial: r.u32("polynomial")? })
     } else {
         None
     };
