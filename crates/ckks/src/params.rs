@@ -176,8 +176,9 @@ mod tests {
             taken.push(q);
             q
         };
-        let moduli: Vec<u64> = bits.iter().map(&mut prime).collect();
+        // The special primes first: they have to be the largest of their size.
         let special = special.iter().map(&mut prime).collect();
+        let moduli: Vec<u64> = bits.iter().map(&mut prime).collect();
         let digits = moduli.len();
         Spec { degree, moduli, special, digits, scale_bits: 20, security: Security::Classical128 }
     }

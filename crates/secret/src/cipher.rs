@@ -41,7 +41,12 @@ impl<'c, B: Backend> Cipher<'c, B> {
         if ours != theirs {
             return Err(Error::Parameters { key: theirs, context: ours });
         }
-        let secret = upload_small(context, context.params().ring().limbs(), key.coefficients().len(), key.coefficients())?;
+        let secret = upload_small(
+            context,
+            context.params().ring().limbs(),
+            key.coefficients().len(),
+            key.coefficients(),
+        )?;
         let mut secret = secret.retag();
         context.backend().ntt(context.queue(), context.tables(), &mut secret.view_mut(), Input::InPlace)?;
         Ok(Self { context, secret })
@@ -63,7 +68,12 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// # Errors
     /// [`Error::Randomness`], or a failing device.
     pub fn encrypt(&self, plaintext: &Plaintext<B>) -> Result<Ciphertext<B>> {
-        self.encrypt_with(Some(plaintext), plaintext.poly.limbs(), plaintext.poly.batch(), Purpose::Ciphertext)
+        self.encrypt_with(
+            Some(plaintext),
+            plaintext.poly.limbs(),
+            plaintext.poly.batch(),
+            Purpose::Ciphertext,
+        )
     }
 
     /// A public key for this secret.
@@ -101,7 +111,12 @@ impl<'c, B: Backend> Cipher<'c, B> {
     pub(crate) fn mask(&self, first: SeedLabel, limbs: LimbSet, batch: usize) -> Result<Poly<B, Evaluation>> {
         let mut mask = self.context.allocate(limbs, batch)?;
         let labels = bytes::labels(first, batch);
-        self.context.backend().expand_seed(self.context.queue(), self.context.tables(), &mut mask.view_mut(), &labels)?;
+        self.context.backend().expand_seed(
+            self.context.queue(),
+            self.context.tables(),
+            &mut mask.view_mut(),
+            &labels,
+        )?;
         Ok(mask)
     }
 

@@ -10,6 +10,12 @@ use crate::{Error, Result};
 /// encryption call. It is wiped when dropped.
 pub struct SecretRng(ChaCha20Rng);
 
+impl std::fmt::Debug for SecretRng {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretRng")
+    }
+}
+
 impl SecretRng {
     /// A stream with a fresh key.
     ///
@@ -66,7 +72,10 @@ mod tests {
         }
         // Six standard deviations of each estimate.
         let third = f64::from(count) / 3.0;
-        assert!(ternary.iter().all(|&n| (f64::from(n) - third).abs() < 6.0 * (third * 2.0 / 3.0).sqrt()), "{ternary:?}");
+        assert!(
+            ternary.iter().all(|&n| (f64::from(n) - third).abs() < 6.0 * (third * 2.0 / 3.0).sqrt()),
+            "{ternary:?}"
+        );
         assert!((sum / f64::from(count)).abs() < 6.0 * (10.5 / f64::from(count)).sqrt());
         assert!((squares / f64::from(count) - 10.5).abs() < 6.0 * 10.5 * (2.0 / f64::from(count)).sqrt());
     }
