@@ -450,3 +450,119 @@ fn norm(list: &mut Vec<TensorSpec>, name: &str, width: usize) {
     list.push(TensorSpec::new(format!("{name}.weight"), &[width], Init::One));
     list.push(TensorSpec::new(format!("{name}.bias"), &[width], Init::Zero));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(json: &str, field: &str) {
+        let error = parse(json.as_bytes()).unwrap_err();
+        assert_eq!(error.field, field, "{error}");
+        assert!(!error.to_string().contains('\n'));
+    }
+
+    fn vit(fields: &str) -> String {
+        format!(r#"{{"model_type": "vit", {fields}}}"#)
+    }
+
+    #[test]
+    fn defaults_are_those_of_transformers() {
+        let vit = parse(br#"{"model_type": "vit"}"#).unwrap();
+        let Architecture::Vit(trunk, 3072) = vit else { panic!("{vit:?}") };
+        assert_eq!((trunk.image, trunk.patch), (Size::square(224), Size::square(16)));
+        assert_eq!((trunk.width, trunk.depth, trunk.heads, trunk.layer_norm_eps), (768, 12, 12, 1e-12));
+        // ViT-B/16 without pooler and classifier.
+        assert_eq!(vit.weights(), 85_798_656);
+
+        let dinov2 = parse(br#"{"architectures": ["Dinov2Model"], "image_size": 518}"#).unwrap();
+        let Architecture::Dinov2(trunk, FeedForward::Mlp(3072)) = dinov2 else { panic!("{dinov2:?}") };
+        assert_eq!((trunk.patch, trunk.layer_norm_eps), (Size::square(14), 1e-6));
+        assert_eq!(dinov2.tokens(), 37 * 37 + 1);
+    }
+
+    #[test]
+    fn swiglu_width_is_rounded_up_to_eight() {
+        // facebook/dinov2-giant: 1536 wide, ratio 4, 4096 hidden units.
+        let json = br#"{"model_type": "dinov2", "hidden_size": 1536, "num_attention_heads": 24,
+                       "use_swiglu_ffn": true}"#;
+        assert_eq!(parse(json).unwrap().feed_forward(), FeedForward::SwiGlu(4096));
+    }
+
+    #[test]
+    fn the_paper_has_65_tokens() {
+        let paper = Architecture::paper();
+        paper.validate().unwrap();
+        assert_eq!((paper.tokens(), paper.width()), (65, 768));
+        Architecture::tiny().validate().unwrap();
+        assert_eq!(Architecture::tiny().width(), 768);
+    }
+
+    #[test]
+    fn broken_documents_are_refused() {
+        for json in ["", "{", "[]", "null", "{\"model_type\": \"vit\"", "\u{feff}{}"] {
+            refused(json, "document");
+        }
+        let deep = format!("{{\"a\": {}", "[".repeat(100_000));
+        refused(&deep, "document");
+        assert!(parse(&[0xff, 0xfe, 0x00]).is_err());
+    }
+
+    #[test]
+    fn unknown_families_are_refused_by_name() {
+        refused("{}", "model_type");
+        refused(r#"{"model_type": 7}"#, "model_type");
+        refused(r#"{"model_type": "dinov2_with_registers"}"#, "model_type");
+        refused(r#"{"architectures": ["SwinModel"]}"#, "architectures");
+        let error = parse(vit(r#""hidden_act": "swish""#).as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "hidden_act: \"swish\" is not supported");
+    }
+
+    #[test]
+    fn wrong_types_and_absurd_values_are_refused() {
+        for (field, values) in [
+            ("patch_size", &["0", "-1", "1.5", "\"16\"", "[16]", "[16, 16, 16]", "225", "[16, 0]", "{}"][..]),
+            ("image_size", &["0", "1e99", "99999", "[224, \"x\"]", "true"]),
+            ("hidden_size", &["0", "16385", "18446744073709551615", "[]"]),
+            ("num_attention_heads", &["0", "7", "769", "false"]),
+            ("num_hidden_layers", &["0", "513", "1e9", "\"12\""]),
+            ("intermediate_size", &["0", "131073", "-3072"]),
+            ("num_channels", &["1", "4", "\"rgb\""]),
+            ("layer_norm_eps", &["-1e-12", "1", "1e400", "\"1e-6\""]),
+            ("qkv_bias", &["1", "\"true\""]),
+            ("hidden_act", &["3", "{}"]),
+        ] {
+            for value in values {
+                // Numbers beyond f64 are refused by the JSON parser already.
+                let named = if *value == "1e400" { "document" } else { field };
+                refused(&vit(&format!("\"{field}\": {value}")), named);
+            }
+        }
+        let small = vit(r#""image_size": 8"#);
+        refused(&small, "patch_size");
+        refused(r#"{"model_type": "dinov2", "mlp_ratio": 0}"#, "mlp_ratio");
+        refused(r#"{"model_type": "dinov2", "mlp_ratio": 1e300}"#, "mlp_ratio");
+        refused(r#"{"model_type": "dinov2", "use_swiglu_ffn": 1}"#, "use_swiglu_ffn");
+    }
+
+    #[test]
+    fn sizes_are_bounded_before_anything_is_allocated() {
+        let large = r#""hidden_size": 16384, "num_hidden_layers": 512, "num_attention_heads": 1,"#;
+        refused(&vit(&format!(r#"{large} "intermediate_size": 131072"#)), "num_hidden_layers");
+        refused(&vit(r#""image_size": 16384, "patch_size": 1"#), "patch_size");
+    }
+
+    /// Every single-byte change and every prefix of a configuration parses or is refused, without panic.
+    #[test]
+    fn damaged_documents_never_panic() {
+        let whole =
+            vit(r#""hidden_size": 24, "patch_size": [4, 4], "num_attention_heads": 3, "qkv_bias": true"#);
+        for at in 0..whole.len() {
+            let _ = parse(&whole.as_bytes()[..at]);
+            for byte in [0, b'"', b'{', b'[', b'0', b'9', b'-', b'e', 0xff] {
+                let mut damaged = whole.clone().into_bytes();
+                damaged[at] = byte;
+                let _ = parse(&damaged);
+            }
+        }
+    }
+}

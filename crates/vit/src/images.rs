@@ -1,9 +1,10 @@
 //! Finding image files and decoding them.
 
 use std::collections::HashSet;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use crate::config::Size;
 use crate::resize::Rgb;
@@ -75,12 +76,12 @@ const MAX_BYTES: u64 = 1 << 30;
 /// that ends early.
 pub fn decode(path: &Path) -> Result<DynamicImage> {
     let failed = |reason: String| Error::Image { file: path.to_path_buf(), reason };
-    let unreadable = |error: image::ImageError| match error {
-        image::ImageError::IoError(error) => failed(one_line(&error)),
-        other => failed(one_line(&other)),
-    };
-    let mut reader =
-        ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path))?;
+    let unreadable = |error: image::ImageError| failed(one_line(&error));
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(Error::io(path))?;
+    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_is_whole(&bytes) {
+        return Err(failed("truncated: the JPEG data has no end marker".to_owned()));
+    }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -92,6 +93,13 @@ pub fn decode(path: &Path) -> Result<DynamicImage> {
         return Err(failed(format!("{width}x{height} pixels: expected 1 to {MAX_PIXELS} in all")));
     }
     DynamicImage::from_decoder(decoder).map_err(unreadable)
+}
+
+/// Whether the end marker follows the last scan. The decoder fills what is missing with grey, which must not
+/// pass for a picture; inside a scan the two bytes of the marker cannot occur.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let last = |code| bytes.windows(2).rposition(|pair| pair == [0xff, code]);
+    last(0xd9) > last(0xda)
 }
 
 fn one_line(error: &dyn std::fmt::Display) -> String {

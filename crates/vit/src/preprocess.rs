@@ -11,6 +11,8 @@ use crate::json::{self, Object};
 use crate::resize::{self, Filter, Rgb};
 use crate::{Error, FieldError, Result};
 
+type Parsed<T, E = FieldError> = std::result::Result<T, E>;
+
 /// How the shorter or both sides of an image are brought to size (`size`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
@@ -37,6 +39,8 @@ pub struct Steps {
 }
 
 const MAX_SIDE: usize = 1 << 14;
+const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
+const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
 
@@ -47,60 +51,95 @@ impl Steps {
     /// DINOv2: the transform published with the weights (shorter side 256, bicubic, centre crop 224,
     /// ImageNet statistics).
     pub fn for_family(architecture: &Architecture) -> Self {
-        let rescale = Some(1.0 / 255.0);
         match architecture {
-            Architecture::Vit(trunk, _) => Self {
-                resize: Some((Resize::Exact(trunk.image), Filter::Bilinear)),
+            Architecture::Vit(trunk, _) => {
+                let resize = Some((Resize::Exact(trunk.image), Filter::Bilinear));
+                Self { resize, ..Processor::Vit.defaults() }
+            }
+            Architecture::Dinov2(..) => Self {
+                resize: Some((Resize::ShortestEdge(256), Filter::Bicubic)),
+                normalize: Some((IMAGENET_MEAN, IMAGENET_STD)),
+                ..Processor::Bit.defaults()
+            },
+        }
+    }
+}
+
+/// The processor classes of transformers whose steps are the ones here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Processor {
+    Vit,
+    Bit,
+}
+
+impl Processor {
+    /// The class that a file names; refuses those that compute something else.
+    fn of(root: &Object<'_>, architecture: &Architecture) -> Parsed<Self> {
+        let keys = ["image_processor_type", "feature_extractor_type"];
+        let Some(key) = keys.into_iter().find(|key| root.get(key).is_some()) else {
+            return Ok(match architecture {
+                Architecture::Vit(..) => Self::Vit,
+                Architecture::Dinov2(..) => Self::Bit,
+            });
+        };
+        let name = root.str(key)?.unwrap_or_default();
+        match name.trim_end_matches("Fast").trim_end_matches("Pil") {
+            "ViTImageProcessor" | "ViTFeatureExtractor" => Ok(Self::Vit),
+            "BitImageProcessor" => Ok(Self::Bit),
+            _ => {
+                let reason = format!("{name:?} is not supported (ViTImageProcessor, BitImageProcessor)");
+                Err(root.error(key, reason))
+            }
+        }
+    }
+
+    /// The values of absent fields.
+    const fn defaults(self) -> Steps {
+        let rescale = Some(1.0 / 255.0);
+        match self {
+            Self::Vit => Steps {
+                resize: Some((Resize::Exact(Size::square(224)), Filter::Bilinear)),
                 crop: None,
                 rescale,
                 normalize: Some(([0.5; 3], [0.5; 3])),
             },
-            Architecture::Dinov2(..) => Self {
-                resize: Some((Resize::ShortestEdge(256), Filter::Bicubic)),
+            Self::Bit => Steps {
+                resize: Some((Resize::ShortestEdge(224), Filter::Bicubic)),
                 crop: Some(Size::square(224)),
                 rescale,
-                normalize: Some((IMAGENET_MEAN, IMAGENET_STD)),
+                normalize: Some((CLIP_MEAN, CLIP_STD)),
             },
+        }
+    }
+
+    /// What a bare number in `size` means.
+    const fn resize(self, side: usize) -> Resize {
+        match self {
+            Self::Vit => Resize::Exact(Size::square(side)),
+            Self::Bit => Resize::ShortestEdge(side),
         }
     }
 }
 
 /// Reads a `preprocessor_config.json`. Never panics; every refusal names the field.
 ///
-/// Absent fields take the value of [`Steps::for_family`]. A bare number in `size` means a square for the
-/// ViT processors and the shortest edge for the others, as in transformers.
-pub fn parse(bytes: &[u8], architecture: &Architecture) -> std::result::Result<Steps, FieldError> {
+/// Absent fields take the defaults of the processor class that the file names (`ViTImageProcessor`,
+/// `BitImageProcessor`), or of the one usual for the family. A bare number in `size` means a square for the
+/// former and the shortest edge for the latter.
+pub fn parse(bytes: &[u8], architecture: &Architecture) -> Parsed<Steps> {
     let map = json::document(bytes)?;
     let root = Object::root(&map);
-    let default = Steps::for_family(architecture);
-    let square = square_by_default(&root, architecture)?;
+    let processor = Processor::of(&root, architecture)?;
+    let default = processor.defaults();
     Ok(Steps {
-        resize: parse_resize(&root, square, default.resize)?,
+        resize: parse_resize(&root, processor)?,
         crop: parse_crop(&root, default.crop)?,
         rescale: parse_rescale(&root)?,
         normalize: parse_normalize(&root, default.normalize)?,
     })
 }
 
-/// Whether a bare number in `size` is a square side; refuses processors that compute something else.
-fn square_by_default(
-    root: &Object<'_>,
-    architecture: &Architecture,
-) -> std::result::Result<bool, FieldError> {
-    let key =
-        ["image_processor_type", "feature_extractor_type"].into_iter().find(|key| root.get(key).is_some());
-    let Some(key) = key else { return Ok(matches!(architecture, Architecture::Vit(..))) };
-    let name = root.str(key)?.unwrap_or_default();
-    match name.trim_end_matches("Fast").trim_end_matches("Pil") {
-        "ViTImageProcessor" | "ViTFeatureExtractor" => Ok(true),
-        "BitImageProcessor" => Ok(false),
-        _ => {
-            Err(root.error(key, format!("{name:?} is not supported (ViTImageProcessor, BitImageProcessor)")))
-        }
-    }
-}
-
-fn side(object: &Object<'_>, key: &str) -> std::result::Result<usize, FieldError> {
+fn side(object: &Object<'_>, key: &str) -> Parsed<usize> {
     match object.count(key)? {
         Some(side) if (1..=MAX_SIDE).contains(&side) => Ok(side),
         Some(side) => Err(object.error(key, format!("expected 1 to {MAX_SIDE}, found {side}"))),
@@ -115,33 +154,24 @@ fn sorted_keys<'a>(object: &Object<'a>) -> Vec<&'a str> {
     keys
 }
 
-fn parse_resize(
-    root: &Object<'_>,
-    square: bool,
-    default: Option<(Resize, Filter)>,
-) -> std::result::Result<Option<(Resize, Filter)>, FieldError> {
-    let (default_size, default_filter) = default.unzip();
+fn parse_resize(root: &Object<'_>, processor: Processor) -> Parsed<Option<(Resize, Filter)>> {
+    let (default_size, default_filter) = processor.defaults().resize.unzip();
     let filter = match root.count("resample")? {
-        Some(code) => *Filter::CODES
+        Some(code) => Filter::CODES
             .get(code)
+            .copied()
             .ok_or_else(|| root.error("resample", format!("filter {code} is not supported (0 to 3)")))?,
         None => default_filter.unwrap_or(Filter::Bilinear),
     };
-    if !root.bool_or("do_resize", true)? {
-        return Ok(None);
-    }
     let size = match root.get("size") {
         None => default_size,
-        Some(value) if value.is_number() => {
-            let side = side(root, "size")?;
-            Some(if square { Resize::Exact(Size::square(side)) } else { Resize::ShortestEdge(side) })
-        }
+        Some(value) if value.is_number() => Some(processor.resize(side(root, "size")?)),
         Some(_) => root.object("size")?.map(|size| parse_size(root, &size)).transpose()?,
     };
-    Ok(size.map(|size| (size, filter)))
+    Ok(if root.bool_or("do_resize", true)? { size.map(|size| (size, filter)) } else { None })
 }
 
-fn parse_size(root: &Object<'_>, size: &Object<'_>) -> std::result::Result<Resize, FieldError> {
+fn parse_size(root: &Object<'_>, size: &Object<'_>) -> Parsed<Resize> {
     match sorted_keys(size).as_slice() {
         ["height", "width"] => {
             Ok(Resize::Exact(Size { height: side(size, "height")?, width: side(size, "width")? }))
@@ -153,7 +183,7 @@ fn parse_size(root: &Object<'_>, size: &Object<'_>) -> std::result::Result<Resiz
     }
 }
 
-fn parse_crop(root: &Object<'_>, default: Option<Size>) -> std::result::Result<Option<Size>, FieldError> {
+fn parse_crop(root: &Object<'_>, default: Option<Size>) -> Parsed<Option<Size>> {
     let crop = match root.get("crop_size") {
         None => default,
         Some(value) if value.is_number() => Some(Size::square(side(root, "crop_size")?)),
@@ -168,7 +198,7 @@ fn parse_crop(root: &Object<'_>, default: Option<Size>) -> std::result::Result<O
     crop.map(Some).ok_or_else(|| root.error("crop_size", "missing although do_center_crop is true"))
 }
 
-fn parse_rescale(root: &Object<'_>) -> std::result::Result<Option<f64>, FieldError> {
+fn parse_rescale(root: &Object<'_>) -> Parsed<Option<f64>> {
     let factor = root.float("rescale_factor")?.unwrap_or(1.0 / 255.0);
     if !(factor > 0.0 && factor <= 1.0) {
         return Err(root.error("rescale_factor", format!("expected a number from 0 to 1, found {factor}")));
@@ -178,10 +208,7 @@ fn parse_rescale(root: &Object<'_>) -> std::result::Result<Option<f64>, FieldErr
 
 type Statistics = ([f64; 3], [f64; 3]);
 
-fn parse_normalize(
-    root: &Object<'_>,
-    default: Option<Statistics>,
-) -> std::result::Result<Option<Statistics>, FieldError> {
+fn parse_normalize(root: &Object<'_>, default: Option<Statistics>) -> Parsed<Option<Statistics>> {
     let (mean, std) = default.unwrap_or(([0.5; 3], [0.5; 3]));
     let mean = root.triple("image_mean")?.unwrap_or(mean);
     let std = root.triple("image_std")?.unwrap_or(std);
@@ -206,7 +233,7 @@ pub struct Preprocessor {
 
 impl Preprocessor {
     /// Binds steps to a model. Fails, naming the size, if their output is not what the model takes.
-    pub fn new(steps: Steps, architecture: &Architecture) -> std::result::Result<Self, FieldError> {
+    pub fn new(steps: Steps, architecture: &Architecture) -> Parsed<Self> {
         let image = architecture.trunk().image;
         let (field, output) = match (steps.crop, steps.resize) {
             (Some(crop), _) => ("crop_size", crop),
@@ -345,4 +372,116 @@ fn center_crop(image: &Rgb, to: Size) -> Rgb {
 /// First source index, first target index and length of a centred copy, rounded as in transformers.
 fn overlap(from: usize, to: usize) -> (usize, usize, usize) {
     if from >= to { ((from - to) / 2, 0, to) } else { (0, (to - from).div_ceil(2), from) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dinov2() -> Architecture {
+        crate::config::parse(br#"{"model_type": "dinov2"}"#).unwrap()
+    }
+
+    fn vit() -> Architecture {
+        crate::config::parse(br#"{"model_type": "vit"}"#).unwrap()
+    }
+
+    #[test]
+    fn absent_fields_take_the_defaults_of_the_class() {
+        assert_eq!(parse(b"{}", &vit()).unwrap(), Processor::Vit.defaults());
+        assert_eq!(parse(b"{}", &dinov2()).unwrap(), Processor::Bit.defaults());
+        let json = br#"{"image_processor_type": "ViTImageProcessorFast"}"#;
+        assert_eq!(parse(json, &dinov2()).unwrap(), Processor::Vit.defaults());
+    }
+
+    #[test]
+    fn the_forms_of_size() {
+        for (json, square, edge) in [
+            (r#"{"size": 96}"#, Resize::Exact(Size::square(96)), Resize::ShortestEdge(96)),
+            (r#"{"size": {"shortest_edge": 9}}"#, Resize::ShortestEdge(9), Resize::ShortestEdge(9)),
+        ] {
+            let resize = |architecture| parse(json.as_bytes(), architecture).unwrap().resize.unwrap().0;
+            assert_eq!((resize(&vit()), resize(&dinov2())), (square, edge));
+        }
+        let oblong = parse(br#"{"size": {"height": 3, "width": 4}, "resample": 1}"#, &dinov2()).unwrap();
+        assert_eq!(oblong.resize, Some((Resize::Exact(Size { height: 3, width: 4 }), Filter::Lanczos)));
+    }
+
+    #[test]
+    fn steps_can_be_switched_off() {
+        let json =
+            br#"{"do_resize": false, "do_center_crop": false, "do_rescale": false, "do_normalize": false}"#;
+        let none = Steps { resize: None, crop: None, rescale: None, normalize: None };
+        assert_eq!(parse(json, &dinov2()).unwrap(), none);
+    }
+
+    #[test]
+    fn wrong_values_are_refused_by_name() {
+        for (json, field) in [
+            ("[1]", "document"),
+            (r#"{"size": 0}"#, "size"),
+            (r#"{"size": "224"}"#, "size"),
+            (r#"{"size": {"longest_edge": 5}}"#, "size"),
+            (r#"{"size": {"height": 5}}"#, "size"),
+            (r#"{"size": {"height": 5, "width": 99999}}"#, "size.width"),
+            (r#"{"size": {"shortest_edge": -5}}"#, "size.shortest_edge"),
+            (r#"{"resample": 4}"#, "resample"),
+            (r#"{"resample": "bicubic"}"#, "resample"),
+            (r#"{"crop_size": {"height": 5}}"#, "crop_size.width"),
+            (r#"{"crop_size": []}"#, "crop_size"),
+            (r#"{"do_resize": 1}"#, "do_resize"),
+            (r#"{"do_center_crop": "no"}"#, "do_center_crop"),
+            (r#"{"rescale_factor": 0}"#, "rescale_factor"),
+            (r#"{"rescale_factor": -1}"#, "rescale_factor"),
+            (r#"{"image_mean": [0.5, 0.5]}"#, "image_mean"),
+            (r#"{"image_mean": 0.5}"#, "image_mean"),
+            (r#"{"image_std": [0.5, 0, 0.5]}"#, "image_std"),
+            (r#"{"image_std": [0.5, 1e300, 0.5]}"#, "image_std"),
+            (r#"{"image_processor_type": "ConvNextImageProcessor"}"#, "image_processor_type"),
+            (r#"{"feature_extractor_type": 3}"#, "feature_extractor_type"),
+        ] {
+            let error = parse(json.as_bytes(), &dinov2()).unwrap_err();
+            assert_eq!(error.field, field, "{json}: {error}");
+        }
+        let json = br#"{"image_processor_type": "ViTImageProcessor", "do_center_crop": true}"#;
+        assert_eq!(parse(json, &vit()).unwrap_err().field, "crop_size");
+    }
+
+    #[test]
+    fn damaged_documents_never_panic() {
+        let whole =
+            br#"{"size": {"shortest_edge": 256}, "crop_size": 224, "resample": 3, "image_std": [1, 1, 1]}"#;
+        for at in 0..whole.len() {
+            let _ = parse(&whole[..at], &dinov2());
+            for byte in [0, b'"', b'{', b'[', b'0', b'9', b'-', b'e', 0xff] {
+                let mut damaged = whole.to_vec();
+                damaged[at] = byte;
+                let _ = parse(&damaged, &dinov2());
+            }
+        }
+    }
+
+    #[test]
+    fn an_output_the_model_cannot_take_is_refused() {
+        fn bind(json: &[u8], architecture: &Architecture) -> Parsed<Size> {
+            Preprocessor::new(parse(json, architecture)?, architecture).map(|bound| bound.output())
+        }
+        assert_eq!(bind(br#"{"size": 96}"#, &vit()).unwrap_err().field, "size");
+        assert_eq!(bind(br#"{"crop_size": 13}"#, &dinov2()).unwrap_err().field, "crop_size");
+        assert_eq!(bind(br#"{"crop_size": 9000}"#, &dinov2()).unwrap_err().field, "crop_size");
+        assert_eq!(bind(br#"{"crop_size": 100}"#, &dinov2()).unwrap(), Size::square(100));
+    }
+
+    #[test]
+    fn images_that_do_not_end_at_the_output_size_are_refused() {
+        let json = br#"{"do_resize": false}"#;
+        let preprocessor = Preprocessor::new(parse(json, &vit()).unwrap(), &vit()).unwrap();
+        assert!(preprocessor.pixels(&DynamicImage::new_rgb8(224, 224)).is_ok());
+        let error = preprocessor.pixels(&DynamicImage::new_rgb8(224, 100)).unwrap_err().to_string();
+        assert_eq!(error, "image is 100x224 after preprocessing, the model takes 224x224");
+        assert!(preprocessor.pixels(&DynamicImage::new_rgb8(0, 0)).is_err());
+
+        let edge = Preprocessor::new(parse(b"{}", &dinov2()).unwrap(), &dinov2()).unwrap();
+        assert!(edge.pixels(&DynamicImage::new_rgb8(1, 20_000)).is_err());
+    }
 }
