@@ -8,7 +8,9 @@
 pub mod tensors;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use arras_wire::file::{Access, read_bounded, write_atomically};
 use serde::{Deserialize, Serialize};
 pub use tensors::Error;
 use tensors::{Archive, encode};
@@ -138,6 +140,23 @@ impl Head {
         ]);
         let shape = [self.class_count(), self.dimension()];
         encode(file, &[("bias", &shape[..1], &self.bias), ("weight", &shape, &self.weight)], &metadata)
+    }
+
+    /// Reads a head.
+    ///
+    /// # Errors
+    /// See [`Head::from_bytes`]; also a file above [`MAX_FILE_BYTES`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::from_bytes(&path.display().to_string(), &read_bounded(path, MAX_FILE_BYTES)?)
+    }
+
+    /// Writes a head, whole or not at all.
+    ///
+    /// # Errors
+    /// See [`Head::to_bytes`]; also what the operating system refuses.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let bytes = self.to_bytes(&path.display().to_string())?;
+        Ok(write_atomically(path, &bytes, Access::Shared)?)
     }
 
     /// Every rule of the format that types do not carry.

@@ -17,14 +17,9 @@ const LENGTH_BYTES: usize = 8;
 /// A file that cannot be read, or numbers that cannot be written as one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused.
-    #[error("{file}: {source}")]
-    Io {
-        /// The file as the caller named it.
-        file: String,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    /// The file cannot be read or written, or is longer than its kind can be.
+    #[error(transparent)]
+    File(#[from] arras_wire::Error),
     /// The contents break a rule of the format.
     #[error("{file}: {field}: {reason}")]
     Malformed {

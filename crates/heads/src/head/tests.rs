@@ -50,6 +50,22 @@ fn every_size_survives_a_round_trip_and_the_bytes_are_reproducible() {
 }
 
 #[test]
+fn heads_are_written_and_read_by_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("head.safetensors");
+    head(2, 3).write(&path).unwrap();
+    assert_eq!(Head::read(&path).unwrap(), head(2, 3));
+    let mut bad = head(2, 3);
+    bad.weight[0] = f32::NAN;
+    assert!(bad.write(&path).is_err());
+    assert_eq!(Head::read(&path).unwrap(), head(2, 3));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    std::fs::write(&path, b"nonsense").unwrap();
+    assert!(Head::read(&path).unwrap_err().to_string().contains("head.safetensors: header: "));
+    assert!(Head::read(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
+}
+
+#[test]
 fn what_is_written_is_a_plain_safetensors_file() {
     let head = head(3, 4);
     let bytes = head.to_bytes("h").unwrap();
