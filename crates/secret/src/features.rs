@@ -1,5 +1,6 @@
 //! The client's side of an encrypted head: requests out, logits in.
 
+use arras_ckks::Context;
 use arras_heads::layout::{Groups, Layout, Piece};
 use arras_heads::reply::PackedPiece;
 use arras_heads::{Preset, Query, Reply};
@@ -12,45 +13,89 @@ use crate::cipher::upload_small;
 use crate::sampling::SecretRng;
 use crate::{Cipher, Result};
 
-impl<B: Backend> Cipher<'_, B> {
-    /// Encrypts rows of features, `groups.images` times `groups.dimension` numbers. Only the coefficients that the
-    /// server's product looks at are sent.
+/// Features as scaled integers in polynomials, not yet encrypted. Overwritten, in queue order, when dropped.
+pub struct EncodedFeatures<'c, B: Backend> {
+    context: &'c Context<B>,
+    groups: Groups,
+    messages: Vec<(Piece, Poly<B, Coefficient>)>,
+}
+
+impl<B: Backend> std::fmt::Debug for EncodedFeatures<'_, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EncodedFeatures({} images)", self.groups.images)
+    }
+}
+
+impl<B: Backend> Drop for EncodedFeatures<'_, B> {
+    fn drop(&mut self) {
+        for (_, message) in &mut self.messages {
+            // A device that cannot wipe has failed as a whole; there is nothing left to report it to.
+            let _ = self.context.backend().wipe(self.context.queue(), message.buffer_mut());
+        }
+    }
+}
+
+impl<'c, B: Backend> Cipher<'c, B> {
+    /// Scales and rounds rows of features, `groups.images` times `groups.dimension` numbers.
     ///
     /// # Errors
     /// [`arras_heads::Error::Bound`] naming the first row that exceeds a public bound or holds a number that is not
     /// finite; [`arras_heads::Error::Count`] if the rows do not match the groups.
-    pub fn encrypt_features(
-        &self,
-        groups: Groups,
-        features: &[f32],
-        backbone: Option<[u8; 32]>,
-    ) -> Result<Query> {
+    pub fn encode_features(&self, groups: Groups, features: &[f32]) -> Result<EncodedFeatures<'c, B>> {
         let preset = Preset::of(self.context().params().fingerprint())?;
         if features.len() != groups.images * groups.dimension {
             let (found, expected) = (features.len(), (groups.images * groups.dimension).to_string());
             return Err(arras_heads::Error::Count { what: "the number of features", found, expected }.into());
         }
         preset.check(features, groups.dimension)?;
+        let messages = groups.pieces().into_iter().map(|piece| {
+            let range =
+                piece.first_image * groups.dimension..(piece.first_image + piece.images) * groups.dimension;
+            Ok((piece, self.quantise(&groups, &piece, &features[range])?))
+        });
+        Ok(EncodedFeatures { context: self.context(), groups, messages: messages.collect::<Result<_>>()? })
+    }
+
+    /// Encrypts encoded features under a fresh seed. Only the coefficients that the server's product looks at are sent.
+    ///
+    /// # Errors
+    /// [`crate::Error::Randomness`], or a failing device.
+    pub fn encrypt_encoded(
+        &self,
+        encoded: &EncodedFeatures<'_, B>,
+        backbone: Option<[u8; 32]>,
+    ) -> Result<Query> {
+        let preset = Preset::of(self.context().params().fingerprint())?;
         let mut rng = SecretRng::from_os()?;
         let seed = rng.bytes();
         let mut body = Vec::new();
-        for piece in groups.pieces() {
-            let range =
-                piece.first_image * groups.dimension..(piece.first_image + piece.images) * groups.dimension;
+        for (piece, message) in &encoded.messages {
             let label =
                 SeedLabel { seed, purpose: Purpose::Ciphertext, object: piece.first_object, polynomial: 0 };
-            let b = self.encrypt_piece(&groups, &piece, &features[range], label, &mut rng)?;
-            self.pack(&piece, &b, &mut body)?;
+            let b = self.encrypt_piece(piece, message, label, &mut rng)?;
+            self.pack(piece, &b, &mut body)?;
         }
-        Ok(Query::new(preset, groups, backbone, seed, body)?)
+        Ok(Query::new(preset, encoded.groups, backbone, seed, body)?)
+    }
+
+    /// [`encode_features`](Self::encode_features) and [`encrypt_encoded`](Self::encrypt_encoded).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encrypt_features(
+        &self,
+        groups: Groups,
+        features: &[f32],
+        backbone: Option<[u8; 32]>,
+    ) -> Result<Query> {
+        self.encrypt_encoded(&self.encode_features(groups, features)?, backbone)
     }
 
     /// The b-part m + e - a s of a piece, in coefficients; only those that are packed are meaningful.
     fn encrypt_piece(
         &self,
-        groups: &Groups,
         piece: &Piece,
-        features: &[f32],
+        message: &Poly<B, Coefficient>,
         label: SeedLabel,
         rng: &mut SecretRng,
     ) -> Result<Poly<B, Coefficient>> {
@@ -63,9 +108,7 @@ impl<B: Backend> Cipher<'_, B> {
         let mut small = Zeroizing::new(vec![0; piece.polynomials * count]);
         small.iter_mut().for_each(|e| *e = rng.noise());
         let mut b = upload_small(context, limbs, count, &small)?;
-        let mut message = self.quantise(groups, piece, features)?;
         backend.add(queue, tables, &mut b.view_mut(), Input::InPlace, &message.view())?;
-        backend.wipe(queue, message.buffer_mut())?;
         backend.sub(queue, tables, &mut b.view_mut(), Input::InPlace, &product.view())?;
         Ok(b)
     }

@@ -1,0 +1,29 @@
+//! The server: classifies what it cannot read. Contains no code that handles a secret key.
+
+use std::process::ExitCode;
+
+use arras::cli::{self, Common, classify};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "arras-server", version = cli::VERSION, about, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Classify encrypted features
+    Classify(classify::Classify),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    cli::start(&arguments.common);
+    cli::finish(match arguments.command {
+        Command::Classify(command) => command.run(&arguments.common),
+    })
+}

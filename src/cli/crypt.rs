@@ -1,0 +1,269 @@
+//! `keygen`, `encrypt`, `decrypt`: what needs the secret key.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use arras_ckks::Context;
+use arras_fit::Features;
+use arras_heads::head::tensors;
+use arras_heads::{Layout, Plan, Preset, Rates, Reply, reply};
+use arras_secret::{Cipher, SecretKey};
+use arras_wire::file::{Access, create_private_dir, read_bounded, write_atomically};
+use arras_wire::frame::Header;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{Common, Text, in_file, table};
+
+/// Largest file of a key.
+const MAX_KEY_BYTES: u64 = 1 << 20;
+
+/// Arguments of `keygen`.
+#[derive(Args, Debug)]
+pub struct Keygen {
+    /// Parameters: linear, linear-wide or linear-compact
+    #[arg(long, default_value = Preset::DEFAULT)]
+    preset: String,
+    /// Folder to make; holds `secret` (readable by you alone) and `public`
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct KeygenReport {
+    preset: &'static str,
+    purpose: &'static str,
+    degree: usize,
+    log_modulus: f64,
+    x_max: f32,
+    norm_max: f32,
+    fingerprint: String,
+    secret: PathBuf,
+    public: PathBuf,
+}
+
+impl Text for KeygenReport {
+    fn text(&self) -> String {
+        table(&[
+            ("preset", format!("{}: {}", self.preset, self.purpose)),
+            (
+                "parameters",
+                format!("N = {}, log2 Q = {:.2}, {}", self.degree, self.log_modulus, self.fingerprint),
+            ),
+            ("features", format!("|x| <= {}, norm <= {}", self.x_max, self.norm_max)),
+            ("secret key", format!("{} (keep it)", self.secret.display())),
+            ("public key", self.public.display().to_string()),
+        ])
+    }
+}
+
+impl Keygen {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// An unknown preset, keys that are there already, a folder that cannot be written.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let preset = Preset::named(&self.preset)?;
+        let (secret, public) = (self.output.join("secret"), self.output.join("public"));
+        if let Some(there) = [&secret, &public].into_iter().find(|path| path.exists()) {
+            bail!("{}: exists already; a key is never overwritten", there.display());
+        }
+        create_private_dir(&self.output)?;
+        let context = Context::new(common.backend()?, preset.params.clone())?;
+        let key = SecretKey::generate(&preset.params)?;
+        let public_key = Cipher::new(&context, &key)?.public_key()?.to_bytes(&context)?;
+        write_atomically(&secret, &key.to_bytes(), Access::Owner)?;
+        write_atomically(&public, &public_key, Access::Shared)?;
+        common.print(&KeygenReport {
+            preset: preset.name,
+            purpose: preset.purpose,
+            degree: preset.params.degree(),
+            log_modulus: preset.params.log_modulus(0),
+            x_max: preset.bounds.x_max,
+            norm_max: preset.bounds.norm_max,
+            fingerprint: preset.params.fingerprint().to_string(),
+            secret,
+            public,
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The secret key of a folder and the preset it belongs to.
+fn read_key(folder: &Path) -> Result<(SecretKey, &'static Preset)> {
+    let path = folder.join("secret");
+    let bytes = read_bounded(&path, MAX_KEY_BYTES)?;
+    let read = || -> Result<_> {
+        let preset = Preset::of(Header::parse(&bytes)?.fingerprint)?;
+        Ok((SecretKey::from_bytes(&bytes, &preset.params)?, preset))
+    };
+    in_file(&path, read())
+}
+
+/// A layout on the command line.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum LayoutName {
+    /// Features of an image after one another
+    Dot,
+    /// One polynomial per feature
+    Transposed,
+}
+
+impl From<LayoutName> for Layout {
+    fn from(name: LayoutName) -> Self {
+        match name {
+            LayoutName::Dot => Layout::Dot,
+            LayoutName::Transposed => Layout::Transposed,
+        }
+    }
+}
+
+/// Arguments of `encrypt`.
+#[derive(Args, Debug)]
+pub struct Encrypt {
+    /// Folder of keys, from `arras keygen`
+    #[arg(long)]
+    keys: PathBuf,
+    /// Features, from `arras embed` or `arras import`
+    #[arg(long)]
+    features: PathBuf,
+    /// Where to write the encrypted features
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Demand a layout instead of the cheapest
+    #[arg(long, value_enum)]
+    layout: Option<LayoutName>,
+    /// Number of classes to expect of the head, for the choice of the layout
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    classes: u16,
+}
+
+#[derive(Serialize)]
+struct EncryptReport {
+    images: usize,
+    features: usize,
+    preset: &'static str,
+    layout: &'static str,
+    reason: String,
+    bytes: usize,
+    bytes_per_image: f64,
+}
+
+impl Text for EncryptReport {
+    fn text(&self) -> String {
+        table(&[
+            ("images", format!("{} of {} features", self.images, self.features)),
+            ("preset", self.preset.into()),
+            ("layout", self.reason.clone()),
+            ("bytes", format!("{}, {:.0} per image", self.bytes, self.bytes_per_image)),
+        ])
+    }
+}
+
+impl Encrypt {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Files that cannot be read, features beyond the bounds of the preset.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let (key, preset) = read_key(&self.keys)?;
+        let features = Features::read(&self.features)?;
+        let (dimension, images) = (features.dimension, features.rows());
+        let layout = self.layout.map(Layout::from);
+        let plan = Plan::new(preset, dimension, images, self.classes.into(), layout, Rates::default());
+        let plan = in_file(&self.features, plan)?;
+        let backbone = features.fingerprint.as_deref().map(parse_fingerprint).transpose();
+        let backbone = in_file(&self.features, backbone)?;
+        let context = Context::new(common.backend()?, preset.params.clone())?;
+        let query =
+            Cipher::new(&context, &key)?.encrypt_features(plan.chosen.groups, &features.values, backbone);
+        let bytes = in_file(&self.features, query)?.to_bytes();
+        write_atomically(&self.output, &bytes, Access::Shared)?;
+        common.print(&EncryptReport {
+            images,
+            features: dimension,
+            preset: preset.name,
+            layout: plan.chosen.groups.layout.name(),
+            reason: plan.reason,
+            bytes: bytes.len(),
+            bytes_per_image: bytes.len() as f64 / images as f64,
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A backbone fingerprint from its 64 hexadecimal digits.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_fingerprint(text: &str) -> Result<[u8; 32]> {
+    let digits = text.as_bytes();
+    let mut bytes = [0; 32];
+    if digits.len() != 64 || !digits.is_ascii() {
+        bail!("fingerprint: '{text}' is not 64 hexadecimal digits");
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let pair = std::str::from_utf8(pair)?;
+        *byte = u8::from_str_radix(pair, 16)
+            .with_context(|| format!("fingerprint: '{text}' is not 64 hexadecimal digits"))?;
+    }
+    Ok(bytes)
+}
+
+/// Arguments of `decrypt`.
+#[derive(Args, Debug)]
+pub struct Decrypt {
+    /// Folder of keys, from `arras keygen`
+    #[arg(long)]
+    keys: PathBuf,
+    /// The server's reply
+    #[arg(long)]
+    input: PathBuf,
+    /// Where to write the logits (tensor `logits`, f32 [n, C])
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct DecryptReport {
+    images: usize,
+    classes: usize,
+    logit_bound: f64,
+}
+
+impl Text for DecryptReport {
+    fn text(&self) -> String {
+        table(&[
+            ("images", self.images.to_string()),
+            ("classes", self.classes.to_string()),
+            ("logit bound", format!("{:.1e}", self.logit_bound)),
+        ])
+    }
+}
+
+impl Decrypt {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Files that cannot be read or belong to other parameters.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let (key, preset) = read_key(&self.keys)?;
+        let bytes = read_bounded(&self.input, reply::MAX_BYTES)?;
+        let reply = in_file(&self.input, Reply::from_bytes(&bytes))?;
+        let context = Context::new(common.backend()?, preset.params.clone())?;
+        let logits = in_file(&self.input, Cipher::new(&context, &key)?.decrypt_logits(&reply))?;
+        let logits: Vec<f32> = logits.into_iter().map(|x| x as f32).collect();
+        let shape = [reply.groups.images, reply.classes];
+        let file = self.output.display().to_string();
+        let bytes = tensors::encode(&file, &[("logits", &shape, &logits)], &BTreeMap::new())?;
+        write_atomically(&self.output, &bytes, Access::Owner)?;
+        common.print(&DecryptReport {
+            images: reply.groups.images,
+            classes: reply.classes,
+            logit_bound: reply.logit_bound,
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

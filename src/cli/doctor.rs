@@ -1,0 +1,179 @@
+//! `doctor` and `selftest`: what this build and this machine can do, and whether they do it right.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use arras_heads::Preset;
+use arras_rns::Backend;
+use arras_rns::testkit::{self, Scale};
+use clap::Args;
+use serde::Serialize;
+
+use super::embed::progress;
+use super::{Common, Text, VERSION, table};
+
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {}
+
+#[derive(Serialize)]
+struct Device {
+    name: String,
+    available: bool,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct DoctorReport {
+    version: &'static str,
+    architecture: &'static str,
+    operating_system: &'static str,
+    cores: usize,
+    threads: usize,
+    cpu_features: Vec<&'static str>,
+    devices: Vec<Device>,
+    presets: Vec<String>,
+}
+
+impl Text for DoctorReport {
+    fn text(&self) -> String {
+        let mut rows = vec![
+            ("version", self.version.to_owned()),
+            (
+                "machine",
+                format!(
+                    "{} {}, {} cores, {} threads used",
+                    self.architecture, self.operating_system, self.cores, self.threads
+                ),
+            ),
+            ("CPU features", self.cpu_features.join(" ")),
+        ];
+        rows.extend(self.devices.iter().map(|device| {
+            let state = if device.available { "available" } else { "unavailable" };
+            ("device", format!("{}: {state}: {}", device.name, device.detail))
+        }));
+        rows.extend(self.presets.iter().map(|preset| ("preset", preset.clone())));
+        table(&rows)
+    }
+}
+
+impl Doctor {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Threads that the operating system refuses.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let cpu = arras_cpu::Cpu::with_threads(common.threads)?;
+        let presets = Preset::all().iter().map(|preset| {
+            let (params, bounds) = (&preset.params, preset.bounds);
+            format!(
+                "{}: {}; N = {}, log2 Q = {:.1}, |x| <= {}, norm <= {}",
+                preset.name,
+                preset.purpose,
+                params.degree(),
+                params.log_modulus(0),
+                bounds.x_max,
+                bounds.norm_max
+            )
+        });
+        let cuda = "this build lacks the feature `cuda`, which holds no kernels in this version".to_owned();
+        common.print(&DoctorReport {
+            version: VERSION,
+            architecture: std::env::consts::ARCH,
+            operating_system: std::env::consts::OS,
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            threads: cpu.threads(),
+            cpu_features: cpu_features(),
+            devices: vec![
+                Device { name: "cpu".into(), available: true, detail: cpu.name() },
+                Device { name: "cuda:N".into(), available: false, detail: cuda },
+            ],
+            presets: presets.collect(),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The instruction sets that matter here and that this CPU has.
+fn cpu_features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! probe {
+            ($($feature:tt),*) => { $(if std::arch::is_x86_feature_detected!($feature) { found.push($feature); })* };
+        }
+        probe!(
+            "avx2",
+            "fma",
+            "bmi2",
+            "avx512f",
+            "avx512dq",
+            "avx512vl",
+            "avx512bw",
+            "avx512ifma",
+            "avx512vbmi"
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        found.push("neon");
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Arguments of `selftest`.
+#[derive(Args, Debug)]
+pub struct Selftest {
+    /// All sizes, which takes minutes
+    #[arg(long)]
+    full: bool,
+    /// Only trials whose name contains this
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SelftestReport {
+    device: String,
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Text for SelftestReport {
+    fn text(&self) -> String {
+        let mut rows = vec![("device", self.device.clone())];
+        rows.extend(self.failed.iter().map(|failure| ("failed", failure.clone())));
+        rows.push(("result", format!("{} passed, {} failed", self.passed, self.failed.len())));
+        table(&rows)
+    }
+}
+
+impl Selftest {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A device that cannot be had. Failed trials are reported and give exit code 1.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let backend = common.backend()?;
+        let device = backend.name();
+        let scale = if self.full { Scale::Full } else { Scale::Quick };
+        let wanted = |name: &str| self.filter.as_ref().is_none_or(|filter| name.contains(filter));
+        let trials: Vec<_> = testkit::trials(move || Ok(backend.clone()), scale)
+            .into_iter()
+            .filter(|t| wanted(&t.name))
+            .collect();
+        let bar = progress(common, "testing", trials.len());
+        let mut failed = Vec::new();
+        for trial in &trials {
+            if let Err(reason) = (trial.run)() {
+                failed.push(format!("{}: {reason}", trial.name));
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let code = if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        common.print(&SelftestReport { device, passed: trials.len() - failed.len(), failed })?;
+        Ok(code)
+    }
+}

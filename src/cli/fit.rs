@@ -1,0 +1,141 @@
+//! `import` and `fit`: features from anywhere, and a head from features.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use arras_fit::{Evaluation, Features, import, train};
+use clap::Args;
+use serde::Serialize;
+
+use super::evaluate::metrics_rows;
+use super::{Common, Text, in_file, table};
+
+/// Arguments of `import`.
+#[derive(Args, Debug)]
+pub struct Import {
+    /// A .npy, .csv or .safetensors file
+    input: PathBuf,
+    /// Where to write the features
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct ImportReport {
+    rows: usize,
+    features: usize,
+    labelled: bool,
+    output: PathBuf,
+}
+
+impl Text for ImportReport {
+    fn text(&self) -> String {
+        table(&[
+            ("rows", self.rows.to_string()),
+            ("features", self.features.to_string()),
+            ("labels", if self.labelled { "yes" } else { "no" }.into()),
+            ("written to", self.output.display().to_string()),
+        ])
+    }
+}
+
+impl Import {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A file that is not of the format its name promises, or that cannot be written.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let features = import::import(&self.input)?;
+        features.write(&self.output)?;
+        common.print(&ImportReport {
+            rows: features.rows(),
+            features: features.dimension,
+            labelled: features.labels.is_some(),
+            output: self.output.clone(),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Arguments of `fit`.
+#[derive(Args, Debug)]
+pub struct Fit {
+    /// Features, from `arras embed` or `arras import`
+    #[arg(long)]
+    features: PathBuf,
+    /// Labels: `file,label` rows matched by name, or one label per line in the order of the rows
+    #[arg(long)]
+    labels: Option<PathBuf>,
+    /// Groups (patients): `file,group` rows, or one per line; a group is never split
+    #[arg(long)]
+    groups: Option<PathBuf>,
+    /// Ridge penalty; without it the one with the smallest error on left-out groups, or rows, is taken
+    #[arg(long)]
+    l2: Option<f64>,
+    /// Where to write the head
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct FitReport {
+    rows: usize,
+    features: usize,
+    classes: Vec<String>,
+    l2: f64,
+    l2_chosen_by: Option<String>,
+    condition_number: f64,
+    validation: Option<Evaluation>,
+    output: PathBuf,
+}
+
+impl Text for FitReport {
+    fn text(&self) -> String {
+        let chosen = self.l2_chosen_by.as_deref().unwrap_or("given");
+        let mut text = table(&[
+            ("rows", format!("{} of {} features", self.rows, self.features)),
+            ("classes", self.classes.join(", ")),
+            ("l2", format!("{:.4e} ({chosen})", self.l2)),
+            ("condition number", format!("{:.3e}", self.condition_number)),
+            ("written to", self.output.display().to_string()),
+        ]);
+        if let Some(validation) = &self.validation {
+            text += "\non left-out rows:\n";
+            text += &metrics_rows(validation);
+        }
+        text
+    }
+}
+
+impl Fit {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Features without labels, files that do not fit, a singular system.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let mut features = Features::read(&self.features)?;
+        if let Some(labels) = &self.labels {
+            import::attach_labels(&mut features, labels)?;
+        }
+        if let Some(groups) = &self.groups {
+            import::attach_groups(&mut features, groups)?;
+        }
+        let trained = in_file(&self.features, train(&features, self.l2))?;
+        trained.head.write(&self.output)?;
+        let units = if trained.fit.by_group { "groups" } else { "rows" };
+        let chosen =
+            || format!("smallest squared error leaving out {} {units} one at a time", trained.fit.blocks);
+        common.print(&FitReport {
+            rows: features.rows(),
+            features: features.dimension,
+            classes: trained.head.classes.clone(),
+            l2: trained.fit.l2,
+            l2_chosen_by: self.l2.is_none().then(chosen),
+            condition_number: trained.fit.condition_number,
+            validation: trained.evaluation,
+            output: self.output.clone(),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,95 @@
+//! `infer`: a folder of images to predictions, encrypted in between, in one process.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use arras_heads::{Head, Preset};
+use clap::Args;
+use serde::Serialize;
+
+use super::embed::{Backbone, attach_groups, embed_images, list, progress, report_failures};
+use super::evaluate::PredictionTable;
+use super::{Common, Text, pipeline, table};
+
+/// Arguments of `infer`.
+#[derive(Args, Debug)]
+pub struct Infer {
+    /// Folder of images; the names of its sub-folders are taken for labels
+    images: PathBuf,
+    /// The head, from `arras fit`
+    #[arg(long)]
+    head: PathBuf,
+    #[command(flatten)]
+    backbone: Backbone,
+    /// Where to write a prediction per image
+    #[arg(long)]
+    predictions: Option<PathBuf>,
+    /// Parameters of the encryption
+    #[arg(long, default_value = Preset::DEFAULT)]
+    preset: String,
+}
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    outcome: pipeline::Outcome,
+    failed: Vec<String>,
+}
+
+impl Text for Report {
+    fn text(&self) -> String {
+        let mut rows = self.outcome.rows();
+        rows.push(("skipped", format!("{} images", self.failed.len())));
+        table(&rows)
+    }
+}
+
+impl Infer {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A head, backbone or folder that cannot be read or do not belong together.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let backend = common.backend()?;
+        let preset = Preset::named(&self.preset)?;
+        let head = Head::read(&self.head)?;
+        let images = list(&self.images)?;
+        let vit = self.backbone.load(common)?;
+        let fingerprint = vit.fingerprint().to_string();
+        if let Some(fitted) = head.card.fingerprint.as_ref().filter(|fitted| **fitted != fingerprint) {
+            let (file, fitted, here) = (self.head.display(), first(fitted), first(&fingerprint));
+            bail!("{file}: card.fingerprint: fitted on backbone {fitted}, the one given is {here}");
+        }
+        let bar = progress(common, "embedding", images.len());
+        let mut embedded = embed_images(&vit, &images, &HashMap::new(), &bar, |_| Ok(()))?;
+        bar.finish_and_clear();
+        let failed = std::mem::take(&mut embedded.failures);
+        let code = report_failures(&failed);
+        if embedded.features.rows() == 0 {
+            bail!("{}: none of {} images could be read", self.images.display(), images.len());
+        }
+        attach_groups(&mut embedded.features, &self.images)?;
+        let outcome = pipeline::run(backend, preset, &head, &embedded)?;
+        if let Some(path) = &self.predictions {
+            let blank = || vec![String::new(); outcome.images];
+            let features = embedded.features;
+            let table = PredictionTable {
+                classes: head.classes,
+                files: features.names,
+                groups: features.groups.unwrap_or_else(blank),
+                labels: features.labels.unwrap_or_else(blank),
+                scores: outcome.logits.clone(),
+            };
+            table.write(path)?;
+        }
+        common.print(&Report { outcome, failed })?;
+        Ok(code)
+    }
+}
+
+/// Enough of a fingerprint to tell two apart.
+fn first(fingerprint: &str) -> String {
+    fingerprint.chars().take(16).collect()
+}

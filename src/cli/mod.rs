@@ -1,0 +1,188 @@
+//! What the two commands share: global options, output, devices, exit codes.
+//!
+//! Results go to standard output and nothing else does; messages and progress go to standard error.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use arras_cpu::Cpu;
+use clap::Args;
+use serde::Serialize;
+
+/// The features of this build.
+#[cfg(feature = "cli")]
+macro_rules! features {
+    () => {
+        "features cli client server"
+    };
+}
+#[cfg(not(feature = "cli"))]
+macro_rules! features {
+    () => {
+        "features server"
+    };
+}
+use features;
+
+pub mod classify;
+
+#[cfg(feature = "cli")]
+pub mod crypt;
+#[cfg(feature = "cli")]
+pub mod demo;
+#[cfg(feature = "cli")]
+pub mod doctor;
+#[cfg(feature = "cli")]
+pub mod embed;
+#[cfg(feature = "cli")]
+pub mod evaluate;
+#[cfg(feature = "cli")]
+pub mod fit;
+#[cfg(feature = "cli")]
+pub mod infer;
+#[cfg(feature = "cli")]
+pub mod pipeline;
+#[cfg(feature = "cli")]
+pub mod program;
+#[cfg(feature = "cli")]
+pub mod tiles;
+
+/// Version, commit and features.
+pub const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARRAS_COMMIT"), ", ", features!(), ")");
+
+/// Exit code when some inputs could not be used and the rest were.
+pub const EXIT_PARTIAL: u8 = 3;
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more about what is being done (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// No messages and no progress bars; errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Threads to use; 0 takes one per core
+    #[arg(long, global = true, default_value_t = 0, env = "ARRAS_THREADS")]
+    pub threads: usize,
+    /// Where to compute: `cpu` or `cuda:N`
+    #[arg(long, global = true, default_value = "cpu", env = "ARRAS_DEVICE")]
+    pub device: String,
+}
+
+impl Common {
+    /// The backend that was asked for, never another.
+    ///
+    /// # Errors
+    /// A device that this build does not have, or that is none.
+    pub fn backend(&self) -> Result<Cpu> {
+        self.require_cpu("the encrypted product")?;
+        Ok(Cpu::with_threads(self.threads)?)
+    }
+
+    /// Refuses devices other than the CPU for a stage that only runs there.
+    ///
+    /// # Errors
+    /// As [`backend`](Self::backend).
+    pub fn require_cpu(&self, stage: &str) -> Result<()> {
+        match self.device.as_str() {
+            "cpu" => Ok(()),
+            device if device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u16>().is_ok()) => {
+                bail!(
+                    "--device {device}: {stage} cannot run there, because this build lacks the feature `cuda`"
+                )
+            }
+            device => bail!("--device {device}: expected `cpu` or `cuda:N`"),
+        }
+    }
+
+    /// Prints a result: as JSON if that was asked for, else as its own text.
+    ///
+    /// # Errors
+    /// None in practice: results serialise.
+    pub fn print(&self, result: &(impl Serialize + Text)) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(result)?);
+        } else {
+            print!("{}", result.text());
+        }
+        Ok(())
+    }
+}
+
+/// A result in words.
+pub trait Text {
+    /// The text, ending in a line break.
+    fn text(&self) -> String;
+}
+
+/// Lines of `name  value`, aligned.
+pub fn table(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().fold(String::new(), |mut text, (name, value)| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:width$}  {value}");
+        text
+    })
+}
+
+/// Sets up messages on standard error.
+pub fn start(common: &Common) {
+    use tracing::Level;
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => Level::ERROR,
+        (_, 0) => Level::INFO,
+        (_, 1) => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .without_time()
+        .with_target(false)
+        .with_level(false);
+    // Fails only if a subscriber is set already, which is then used.
+    let _ = subscriber.try_init();
+}
+
+/// The exit code of a command, its error on one line of standard error.
+pub fn finish(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        let message = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+        eprintln!("error: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Refuses to compute on encrypted data beside a secret key.
+///
+/// # Errors
+/// If the folder of `path` holds something named `secret`.
+pub fn refuse_secrets_beside(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    for folder in [folder.as_path(), path] {
+        let secret = folder.join("secret");
+        if secret.exists() {
+            bail!("{}: a server must not be given a folder that holds a secret key", secret.display());
+        }
+    }
+    Ok(())
+}
+
+/// Adds the name of the file to an error that does not carry it.
+///
+/// # Errors
+/// Those of `result`.
+pub fn in_file<T, E: Into<anyhow::Error>>(path: &Path, result: std::result::Result<T, E>) -> Result<T> {
+    result.map_err(Into::into).with_context(|| path.display().to_string())
+}

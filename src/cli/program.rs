@@ -1,0 +1,112 @@
+//! The arguments of `arras`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::{Common, classify, crypt, demo, doctor, embed, evaluate, finish, fit, infer, start, tiles};
+
+/// Classify images without showing them: a ViT turns each into a token, CKKS encrypts it, and a server that holds no
+/// secret classifies what it cannot read.
+#[derive(Parser, Debug)]
+#[command(name = "arras", version = super::VERSION, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// The whole road on generated tiles, with what it costs
+    Demo(demo::Demo),
+    /// Classify a folder of images under encryption, in one process
+    Infer(infer::Infer),
+    /// Metrics of the predictions that `infer` wrote
+    Evaluate(evaluate::Evaluate),
+    /// Generate synthetic tiles
+    Tiles(tiles::Tiles),
+    /// Images to CLS tokens
+    Embed(embed::Embed),
+    /// Features from NumPy, CSV or safetensors files
+    Import(fit::Import),
+    /// Fit a head to features
+    Fit(fit::Fit),
+    /// Make a pair of keys
+    Keygen(crypt::Keygen),
+    /// Encrypt features
+    Encrypt(crypt::Encrypt),
+    /// Classify encrypted features (what `arras-server classify` does)
+    Classify(classify::Classify),
+    /// Decrypt logits
+    Decrypt(crypt::Decrypt),
+    /// What this build and this machine can do
+    Doctor(doctor::Doctor),
+    /// Check the arithmetic of a device against the oracle
+    Selftest(doctor::Selftest),
+    /// Shell completions or man pages
+    Docs(Docs),
+}
+
+/// Arguments of `docs`.
+#[derive(clap::Args, Debug)]
+struct Docs {
+    /// What to write
+    #[arg(value_enum)]
+    kind: DocsKind,
+    /// Folder to write to
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum DocsKind {
+    /// Man pages
+    Man,
+    /// Completions for bash, elvish, fish, PowerShell and zsh
+    Completions,
+}
+
+impl Arguments {
+    /// Runs the command.
+    pub fn run(self) -> ExitCode {
+        start(&self.common);
+        let common = &self.common;
+        finish(match self.command {
+            Command::Demo(command) => command.run(common),
+            Command::Infer(command) => command.run(common),
+            Command::Evaluate(command) => command.run(common),
+            Command::Tiles(command) => command.run(common),
+            Command::Embed(command) => command.run(common),
+            Command::Import(command) => command.run(common),
+            Command::Fit(command) => command.run(common),
+            Command::Keygen(command) => command.run(common),
+            Command::Encrypt(command) => command.run(common),
+            Command::Classify(command) => command.run(common),
+            Command::Decrypt(command) => command.run(common),
+            Command::Doctor(command) => command.run(common),
+            Command::Selftest(command) => command.run(common),
+            Command::Docs(command) => command.run(),
+        })
+    }
+}
+
+impl Docs {
+    fn run(&self) -> Result<ExitCode> {
+        std::fs::create_dir_all(&self.output)?;
+        let mut command = Arguments::command();
+        match self.kind {
+            DocsKind::Man => clap_mangen::generate_to(command, &self.output)?,
+            DocsKind::Completions => {
+                for &shell in Shell::value_variants() {
+                    clap_complete::generate_to(shell, &mut command, "arras", &self.output)?;
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
