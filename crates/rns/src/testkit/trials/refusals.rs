@@ -299,6 +299,12 @@ fn sums<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
     let few = backend.prepare(queue, tables, &few.view())?;
     let lacking = PreparedView { prepared: &few, first: 0, term_stride: 1, batch_stride: 0 };
     product("an operand that lacks limbs", Kind::MissingLimbs, &two, lacking)?;
+    let primes: Vec<u64> = lab.ring().moduli().iter().map(|q| q.value()).collect();
+    let smaller = Ring::new(lab.degree() / 2, &primes)?;
+    let small = of_other_degree::<B, Evaluation>(lab, limbs, 4)?;
+    let small = backend.prepare(queue, &backend.tables(queue, &smaller)?, &small.view())?;
+    let foreign = PreparedView { prepared: &small, first: 0, term_stride: 1, batch_stride: 0 };
+    product("an operand of another degree", Kind::Shape, &two, foreign)?;
 
     for (rows, columns, count) in [(0, 1, 0), (1, 0, 0), (2, 2, 3), (2, 2, 5), (usize::MAX, 2, 4)] {
         let result = backend.matrix(queue, tables, rows, columns, &vec![1; count]).map(drop);
