@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arras_rns::poly::Extent;
 use arras_rns::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Modulus, Positions, PreparedView,
-    Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Modulus, Packing, Positions,
+    PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check,
 };
 
 use crate::memory::Buffer;
@@ -120,6 +120,82 @@ fn row_by_row<D: Domain, E: Domain>(
         kernel(out, a, b, limb);
         Ok(())
     })
+}
+
+/// One packed row per polynomial and limb.
+fn unpack_polynomials<D: Domain>(
+    queue: &Queue,
+    tables: &Tables,
+    out: &mut ViewMut<'_, Cpu, D>,
+    coefficients: usize,
+    packed: &[u8],
+) -> Result<()> {
+    let (limbs, words) = (out.limbs().len(), out.batch() * out.limbs().len() * out.degree());
+    let mut rest = packed;
+    let rows = rows_mut(out).into_iter().enumerate().map(|(index, (limb, row))| {
+        let q = tables.limb(limb).modulus;
+        let (bytes, later) = rest.split_at(check::packed_row(coefficients, q.bits()));
+        rest = later;
+        (index / limbs, q, row, bytes)
+    });
+    let items = rows.collect();
+    queue.for_each(items, words, |(index, q, row, bytes): (usize, Modulus, &mut [u64], &[u8])| {
+        let (filled, zeros) = row.split_at_mut(coefficients);
+        zeros.fill(0);
+        portable::unpack(filled, bytes, q).map_err(|at| not_packed(index, at, coefficients, q))
+    })
+}
+
+/// One packed row per coefficient and limb: unpacked a block of rows at a time, so that the transposition stays in cache.
+fn unpack_coefficients<D: Domain>(
+    queue: &Queue,
+    tables: &Tables,
+    out: &mut ViewMut<'_, Cpu, D>,
+    coefficients: usize,
+    packed: &[u8],
+) -> Result<()> {
+    const BLOCK: usize = 8;
+    let (batch, limbs) = (out.batch(), out.limbs());
+    let row_bytes = check::packed_rows(tables.ring(), limbs, batch);
+    let words = batch * limbs.len() * out.degree();
+    // For each limb, the rows of all polynomials cut into blocks of coefficients.
+    let mut cuts: Vec<_> = rows_mut(out)
+        .into_iter()
+        .map(|(_, row)| {
+            let (filled, zeros) = row.split_at_mut(coefficients);
+            zeros.fill(0);
+            filled.chunks_mut(BLOCK)
+        })
+        .collect();
+    let mut items = Vec::new();
+    for start in (0..coefficients).step_by(BLOCK) {
+        let mut skipped = 0;
+        for (rank, limb) in limbs.iter().enumerate() {
+            let q = tables.limb(limb).modulus;
+            let columns = cuts.iter_mut().skip(rank).step_by(limbs.len()).flat_map(Iterator::next);
+            items.push((start, q, skipped, columns.collect::<Vec<_>>()));
+            skipped += check::packed_row(batch, q.bits());
+        }
+    }
+    queue.for_each(items, words, |(start, q, skipped, mut columns)| {
+        let mut line = vec![0; batch];
+        let count = columns.first().map_or(0, |column| column.len());
+        for i in 0..count {
+            let bytes = &packed[(start + i) * row_bytes + skipped..][..check::packed_row(batch, q.bits())];
+            portable::unpack(&mut line, bytes, q).map_err(|at| not_packed(start + i, at, batch, q))?;
+            columns.iter_mut().zip(&line).for_each(|(column, &x)| column[i] = x);
+        }
+        Ok(())
+    })
+}
+
+/// What [`portable::unpack`] found at position `at` of a row of `count` values.
+fn not_packed(row: usize, at: usize, count: usize, q: Modulus) -> Error {
+    if at < count {
+        out_of_range("unpack", "residue", at, format!("row {row}: not below {}", q.value()))
+    } else {
+        out_of_range("unpack", "padding", at, format!("row {row}: not zero"))
+    }
 }
 
 /// Coefficients that a thread takes at a time where all limbs of a coefficient are needed together.
@@ -511,30 +587,18 @@ impl Backend for Cpu {
         queue: &Queue,
         tables: &Tables,
         out: &mut ViewMut<'_, Self, D>,
-        coefficients: usize,
+        packing: Packing,
         packed: &[u8],
     ) -> Result<()> {
-        check::unpack(tables, out, coefficients, packed)?;
-        let words = out.batch() * out.limbs().len() * out.degree();
-        let mut rest = packed;
-        let rows = rows_mut(out).into_iter().enumerate().map(|(index, (limb, row))| {
-            let q = tables.limb(limb).modulus;
-            let (bytes, later) = rest.split_at(check::packed_row(coefficients, q.bits()));
-            rest = later;
-            (index, q, row, bytes)
-        });
-        let items = rows.collect();
-        queue.for_each(items, words, |(index, q, row, bytes): (usize, Modulus, &mut [u64], &[u8])| {
-            let (filled, zeros) = row.split_at_mut(coefficients);
-            zeros.fill(0);
-            portable::unpack(filled, bytes, q).map_err(|at| {
-                if at < coefficients {
-                    out_of_range("unpack", "residue", at, format!("row {index}: not below {}", q.value()))
-                } else {
-                    out_of_range("unpack", "padding", at, format!("row {index}: not zero"))
-                }
-            })
-        })
+        check::unpack(tables, out, packing, packed)?;
+        match packing {
+            Packing::ByPolynomial { coefficients } => {
+                unpack_polynomials(queue, tables, out, coefficients, packed)
+            }
+            Packing::ByCoefficient { coefficients } => {
+                unpack_coefficients(queue, tables, out, coefficients, packed)
+            }
+        }
     }
 
     fn trim(

@@ -1,1 +1,23 @@
-//! Being built.
+//! Closed-form heads from features, how good they are, and synthetic tiles to try them on.
+//!
+//! - [`features`]: the file of CLS tokens; [`import`]: the same from NumPy, CSV and foreign safetensors files.
+//! - [`ridge`]: multi-class ridge regression in closed form, its penalty chosen by leaving groups out.
+//! - [`train`]: features to a [`Head`](arras_heads::Head) with its model card.
+//! - [`metrics`]: confusion, accuracy, AUC and calibration with intervals by group bootstrap.
+//! - [`baseline`]: what colour alone can tell.
+//! - [`tiles`]: synthetic H&E-like images whose classes differ in texture, not in colour.
+
+pub mod baseline;
+mod error;
+pub mod features;
+pub mod import;
+pub mod metrics;
+mod random;
+pub mod ridge;
+pub mod tiles;
+pub mod train;
+
+pub use error::Error;
+pub use features::Features;
+pub use metrics::{Evaluation, evaluate};
+pub use train::{Trained, train};

@@ -118,6 +118,37 @@ pub struct Quantise {
     pub scale_bits: i32,
 }
 
+/// How packed rows map to polynomials. The numbers of rows and of values in a row are exchanged between the two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Packing {
+    /// Each polynomial is a row of its first `coefficients` coefficients.
+    ByPolynomial {
+        /// Values in a row.
+        coefficients: usize,
+    },
+    /// Row i holds coefficient i of every polynomial, for `coefficients` rows.
+    ByCoefficient {
+        /// Number of rows.
+        coefficients: usize,
+    },
+}
+
+impl Packing {
+    /// How many coefficients of each polynomial are packed.
+    pub fn coefficients(self) -> usize {
+        let (Self::ByPolynomial { coefficients } | Self::ByCoefficient { coefficients }) = self;
+        coefficients
+    }
+
+    /// Number of rows and of values in each, for `batch` polynomials.
+    pub fn extent(self, batch: usize) -> (usize, usize) {
+        match self {
+            Self::ByPolynomial { coefficients } => (batch, coefficients),
+            Self::ByCoefficient { coefficients } => (coefficients, batch),
+        }
+    }
+}
+
 /// Coefficients `first, first + step, ..`, `count` of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Positions {
@@ -396,9 +427,9 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
         labels: &[SeedLabel],
     ) -> Result<()>;
 
-    /// Reads the first `coefficients` residues of every row from packed bytes: polynomial by polynomial and limb by
-    /// limb, each residue in as many bits as its modulus has, least significant bit first, every row padded with zeros
-    /// to whole bytes. The remaining coefficients become 0.
+    /// Reads residues from packed bytes: row by row and limb by limb, each residue in as many bits as its modulus has,
+    /// least significant bit first, every row of every limb padded with zeros to whole bytes. Coefficients that are not
+    /// packed become 0.
     ///
     /// # Errors
     /// [`Error::Value`] if a residue is not below its modulus, [`Error::Shape`] if the length does not fit.
@@ -407,12 +438,12 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
         queue: &Self::Queue,
         tables: &Self::Tables,
         out: &mut ViewMut<'_, Self, D>,
-        coefficients: usize,
+        packing: Packing,
         packed: &[u8],
     ) -> Result<()>;
 
     /// Rounds residues of a single limb to `bits` bits, `floor((2 x 2^bits + q) / 2q) mod 2^bits`, and packs those at
-    /// `positions` like [`unpack`](Self::unpack) reads them. Waits for the result.
+    /// `positions` of each polynomial as a row like those of [`unpack`](Self::unpack). Waits for the result.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is more than one limb, `bits` is not in `1..=60`, or the length does not fit.

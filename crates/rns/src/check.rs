@@ -2,8 +2,8 @@
 
 use crate::backend::{Conversion, IntegerMatrix, Multiplicands};
 use crate::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, Positions, PreparedView,
-    Quantise, Result, Ring, RingTables, SeedLabel, View, ViewMut,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, Packing, Positions,
+    PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, View, ViewMut,
 };
 
 /// Batch, limbs and degree: what has to agree between operands.
@@ -260,20 +260,24 @@ pub fn packed_row(count: usize, bits: u32) -> usize {
     (count * bits as usize).div_ceil(8)
 }
 
+/// Bytes of one packed row of `count` residues, all `limbs` of it.
+pub fn packed_rows(ring: &Ring, limbs: LimbSet, count: usize) -> usize {
+    limbs.iter().map(|limb| packed_row(count, ring.modulus(limb).bits())).sum()
+}
+
 /// The operands of [`Backend::unpack`].
 pub fn unpack<B: Backend, D: Domain>(
     tables: &B::Tables,
     out: &ViewMut<'_, B, D>,
-    coefficients: usize,
+    packing: Packing,
     packed: &[u8],
 ) -> Result<()> {
     output("unpack", tables, out)?;
-    if coefficients > out.degree() {
-        return Err(Error::shape("unpack", "coefficients", coefficients, 0..out.degree() + 1));
+    if packing.coefficients() > out.degree() {
+        return Err(Error::shape("unpack", "coefficients", packing.coefficients(), 0..out.degree() + 1));
     }
-    let ring = tables.ring();
-    let row = |limb| packed_row(coefficients, ring.modulus(limb).bits());
-    let expected = out.batch() * out.limbs().iter().map(row).sum::<usize>();
+    let (rows, values) = packing.extent(out.batch());
+    let expected = rows * packed_rows(tables.ring(), out.limbs(), values);
     if packed.len() != expected {
         return Err(Error::shape("unpack", "number of bytes", packed.len(), expected));
     }

@@ -28,7 +28,7 @@ pub mod switching;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
-pub use backend::{Backend, Input, Positions, PreparedView, Quantise, RingTables, Storage};
+pub use backend::{Backend, Input, Packing, Positions, PreparedView, Quantise, RingTables, Storage};
 pub use error::{Error, Result};
 pub use limbs::LimbSet;
 pub use modulus::Modulus;

@@ -1,1 +1,21 @@
-//! Being built.
+//! Everything that needs, or makes, a secret: keys, encryption, decryption. A server never links this crate.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`sampling`] | randomness from the operating system; ternary secrets, centred binomial noise |
+//! | [`key`] | secret keys, in memory and on disk |
+//! | [`cipher`] | a secret key on a backend: encryption, decryption, public keys |
+//! | [`features`] | the client's side of an encrypted head: requests out, logits in |
+//!
+//! Secret material is drawn from the operating system through ChaCha20, has no `Debug` output and is overwritten when it
+//! is dropped. No branch or memory index depends on it. The code has not been audited.
+
+pub mod cipher;
+pub mod error;
+pub mod features;
+pub mod key;
+pub mod sampling;
+
+pub use cipher::{Cipher, PublicKey};
+pub use error::{Error, Result};
+pub use key::SecretKey;

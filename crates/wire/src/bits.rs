@@ -59,10 +59,16 @@ pub fn unpack(bytes: &[u8], width: u32, out: &mut [u64]) -> Result<(), Problem> 
     if used != 0 && bytes.last().is_some_and(|last| last >> used != 0) {
         return Err(Problem::Padding);
     }
-    let width = width as usize;
-    for (index, slot) in out.iter_mut().enumerate() {
-        let bit = index * width;
-        *slot = (window(bytes, bit / 8) >> (bit % 8)) as u64 & mask;
+    let places = (0..out.len()).map(|index| index * width as usize).zip(out);
+    if width <= 57 {
+        // With the at most 7 bits before it, the value lies within 8 bytes.
+        places.for_each(|(bit, slot)| {
+            *slot = u64::from_le_bytes(window(bytes, bit / 8)) >> (bit % 8) & mask;
+        });
+    } else {
+        places.for_each(|(bit, slot)| {
+            *slot = (u128::from_le_bytes(window(bytes, bit / 8)) >> (bit % 8)) as u64 & mask;
+        });
     }
     Ok(())
 }
@@ -113,13 +119,13 @@ fn append(values: &[u64], width: u32, out: &mut Vec<u8>) {
     tail.copy_from_slice(&pending.to_le_bytes()[..tail.len()]);
 }
 
-/// The 16 bytes from `at`, zero beyond the end. A value of 64 bits may touch 9 of them.
-fn window(bytes: &[u8], at: usize) -> u128 {
+/// The `SIZE` bytes from `at`, zero beyond the end.
+fn window<const SIZE: usize>(bytes: &[u8], at: usize) -> [u8; SIZE] {
     let rest = bytes.get(at..).unwrap_or_default();
     if let Some(whole) = rest.first_chunk() {
-        return u128::from_le_bytes(*whole);
+        return *whole;
     }
-    let mut padded = [0; 16];
+    let mut padded = [0; SIZE];
     padded[..rest.len()].copy_from_slice(rest);
-    u128::from_le_bytes(padded)
+    padded
 }

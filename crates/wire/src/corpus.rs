@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use crate::crc64::crc64;
 use crate::frame::{CHECK_LEN, HEADER_LEN, MAGIC};
+use crate::xxh64::xxh64;
 
 /// Mutants stay below this length, so that a run makes many of them.
 const MAX_MUTANT: usize = 1 << 16;
@@ -91,7 +91,7 @@ pub fn reseal(bytes: &mut [u8]) -> bool {
     let payload_len = (bytes.len() - HEADER_LEN - CHECK_LEN) as u64;
     bytes[8..16].copy_from_slice(&payload_len.to_le_bytes());
     let end = bytes.len() - CHECK_LEN;
-    let check = crc64(&bytes[..end]);
+    let check = xxh64(&bytes[..end]);
     bytes[end..].copy_from_slice(&check.to_le_bytes());
     true
 }
@@ -111,7 +111,7 @@ fn read_folder(folder: &Path) -> Result<Vec<Vec<u8>>, Failure> {
 }
 
 fn keep(folder: &Path, input: &[u8], seed: u64, run: u64, panic: &dyn std::any::Any) -> Failure {
-    let path = folder.join(format!("failing-{:016x}.bin", crc64(input)));
+    let path = folder.join(format!("failing-{:016x}.bin", xxh64(input)));
     if let Err(cause) = fs::write(&path, input) {
         return Failure::Corpus { path, cause };
     }

@@ -8,13 +8,13 @@
 //! | 8 | 8 | length `L` of the payload in bytes |
 //! | 16 | 32 | fingerprint of the parameters the payload belongs to |
 //! | 48 | `L` | payload |
-//! | 48 + `L` | 8 | CRC-64/XZ of everything before it |
+//! | 48 + `L` | 8 | XXH64 of everything before it |
 //!
 //! Integers are little endian. The check finds accidental damage; it does not authenticate.
 
 use std::fmt;
 
-use crate::crc64::crc64;
+use crate::xxh64::xxh64;
 use crate::{Error, Reader, Result, Writer};
 
 /// The first bytes of every frame.
@@ -203,7 +203,7 @@ pub fn encode(kind: Kind, fingerprint: &Fingerprint, payload: &[u8]) -> Vec<u8> 
     w.u64(payload.len() as u64);
     w.array(&fingerprint.0);
     w.array(payload);
-    let check = crc64(w.as_bytes());
+    let check = xxh64(w.as_bytes());
     w.u64(check);
     w.into_bytes()
 }
@@ -215,22 +215,22 @@ pub fn encode(kind: Kind, fingerprint: &Fingerprint, payload: &[u8]) -> Vec<u8> 
 /// Those of [`Header::parse`]; another kind, a payload beyond the limit, missing or trailing bytes, a
 /// wrong check: each with its numbers.
 pub fn decode(bytes: &[u8], expected: Kind, max_payload: u64) -> Result<Frame<'_>> {
-    let Header { kind, payload_len, fingerprint } = Header::parse(bytes)?;
+    let header = Header::parse(bytes)?;
+    let Header { kind, payload_len, fingerprint } = header;
     if kind != expected {
         return Err(Error::Kind { expected, found: kind });
     }
     if payload_len > max_payload {
         return Err(Error::PayloadLimit { length: payload_len, limit: max_payload });
     }
-    let found = bytes.len() as u64;
-    let needed = payload_len.saturating_add((HEADER_LEN + CHECK_LEN) as u64);
+    let (needed, found) = (header.frame_len(), bytes.len() as u64);
     if found > needed {
         return Err(Error::Trailing { extra: found - needed });
     }
     let Some((checked, check)) = bytes.split_last_chunk().filter(|_| found == needed) else {
         return Err(Error::Truncated { needed, found });
     };
-    let (stored, computed) = (u64::from_le_bytes(*check), crc64(checked));
+    let (stored, computed) = (u64::from_le_bytes(*check), xxh64(checked));
     if stored != computed {
         return Err(Error::Check { stored, computed });
     }

@@ -29,11 +29,11 @@
 //! ```
 
 pub mod bits;
-mod crc64;
 mod error;
 mod fields;
 pub mod file;
 pub mod frame;
+mod xxh64;
 
 #[cfg(feature = "testkit")]
 pub mod corpus;

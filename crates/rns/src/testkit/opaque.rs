@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::backend::{Conversion, IntegerMatrix, Multiplicands};
 use crate::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, ModDownPlan, Positions, PreparedView,
-    Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check, switching,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, ModDownPlan, Packing, Positions,
+    PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check, switching,
 };
 
 /// What unwritten memory holds: no residue, since it exceeds 2^60, and no finite float.
@@ -711,13 +711,13 @@ impl<B: Backend> Backend for Opaque<B> {
         queue: &Self::Queue,
         tables: &Self::Tables,
         out: &mut ViewMut<'_, Self, D>,
-        coefficients: usize,
+        packing: Packing,
         packed: &[u8],
     ) -> Result<()> {
         let step = queue.step("unpack");
         step.may_read(tables)?;
         self.writes(&step, Output { fresh: true, ring: Some(tables.ring()) }, out, |out| {
-            self.inner.unpack(&queue.inner, &tables.inner, out, coefficients, packed)
+            self.inner.unpack(&queue.inner, &tables.inner, out, packing, packed)
         })
     }
 

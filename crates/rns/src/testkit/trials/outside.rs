@@ -1,7 +1,7 @@
 //! To and from the outside: memory, floats, seeds, packed bytes.
 
 use crate::{
-    Backend, Coefficient, Domain, Error, Evaluation, LimbSet, Positions, Purpose, Quantise, Result,
+    Backend, Coefficient, Domain, Error, Evaluation, LimbSet, Packing, Positions, Purpose, Quantise, Result,
     SeedLabel, Storage,
 };
 
@@ -73,12 +73,13 @@ fn transfers<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
 fn floats<B: Backend>(lab: &Lab<B>, count: usize, bits: i32) -> Vec<u64> {
     let limit = 2f64.powi(62 - bits).min(f64::MAX);
     let unit = 2f64.powi(-bits);
-    let special = [0.0, -0.0, limit, -limit, limit.next_down(), 0.5, 1.5, -2.5, f64::MIN_POSITIVE, 5e-324]
-        .into_iter()
-        .chain([0.5, 1.5, -0.5, 2.5, 0.5f64.next_up(), 0.5f64.next_down(), 3.0, -1.0].map(|x| x * unit))
-        .filter(|x| x.abs() <= limit)
-        .map(f64::to_bits)
-        .collect::<Vec<_>>();
+    let special =
+        [0.0, -0.0, limit.next_down(), -limit.next_down(), 0.5, 1.5, -2.5, f64::MIN_POSITIVE, 5e-324]
+            .into_iter()
+            .chain([0.5, 1.5, -0.5, 2.5, 0.5f64.next_up(), 0.5f64.next_down(), 3.0, -1.0].map(|x| x * unit))
+            .filter(|x| x.abs() < limit)
+            .map(f64::to_bits)
+            .collect::<Vec<_>>();
     let random = |_| {
         let signed = lab.word() as i64 as f64 / 2f64.powi(64);
         (signed * limit * 2f64.powi(-(lab.below(64) as i32))).to_bits()
@@ -113,7 +114,7 @@ fn quantise<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
 
 /// A value out of range is reported, at the latest when the queue is synchronised; one that is not used is not looked at.
 fn quantise_refused<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
-    let beyond = 2f64.powi(42).next_up();
+    let beyond = 2f64.powi(42);
     for x in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, beyond, -beyond] {
         let mut values = vec![1f64.to_bits(); 2 * lab.degree()];
         values[lab.degree() + 3] = x.to_bits();
@@ -161,11 +162,22 @@ fn expand_seed<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
     Ok(())
 }
 
-/// The first `count` coefficients of every row, packed.
-fn packed<B: Backend>(lab: &Lab<B>, words: &Words, count: usize) -> Vec<u8> {
-    let rows = (0..words.batch).flat_map(|b| words.limbs.iter().map(move |limb| (b, limb)));
-    let row = |(b, limb)| oracle::pack(&words.row(b, limb)[..count], lab.ring().modulus(limb).bits());
-    rows.flat_map(row).collect()
+/// The values of `words` in packed rows.
+fn packed<B: Backend>(lab: &Lab<B>, words: &Words, packing: Packing) -> Vec<u8> {
+    let (rows, values) = packing.extent(words.batch);
+    let row = |(row, limb): (usize, usize)| {
+        let value = |i: usize| match packing {
+            Packing::ByPolynomial { .. } => words.row(row, limb)[i],
+            Packing::ByCoefficient { .. } => words.row(i, limb)[row],
+        };
+        let values: Vec<u64> = (0..values).map(value).collect();
+        oracle::pack(&values, lab.ring().modulus(limb).bits())
+    };
+    (0..rows).flat_map(|row| words.limbs.iter().map(move |limb| (row, limb))).flat_map(row).collect()
+}
+
+fn packings(coefficients: usize) -> [Packing; 2] {
+    [Packing::ByPolynomial { coefficients }, Packing::ByCoefficient { coefficients }]
 }
 
 fn unpack<B: Backend, D: Domain>(lab: &Lab<B>, case: Case) -> Outcome {
@@ -173,10 +185,12 @@ fn unpack<B: Backend, D: Domain>(lab: &Lab<B>, case: Case) -> Outcome {
     for (v, count) in variations(n).zip([n, 1, n - 1, 3, 0].into_iter().cycle()) {
         let mut words = lab.words(v.values[0], case.limbs(), case.batch);
         words.words.chunks_exact_mut(n).for_each(|row| row[count..].fill(0));
-        let mut out = lab.output::<D>(v.out, case.limbs(), case.batch, v.absurd)?;
-        let bytes = packed(lab, &words, count);
-        lab.backend.unpack(&lab.queue, &lab.tables, &mut out.view_mut()?, count, &bytes)?;
-        lab.expect(&format!("{count} coefficients, {v:?}"), &out, &words)?;
+        for packing in packings(count) {
+            let mut out = lab.output::<D>(v.out, case.limbs(), case.batch, v.absurd)?;
+            let bytes = packed(lab, &words, packing);
+            lab.backend.unpack(&lab.queue, &lab.tables, &mut out.view_mut()?, packing, &bytes)?;
+            lab.expect(&format!("{packing:?}, {v:?}"), &out, &words)?;
+        }
     }
     Ok(())
 }
@@ -185,32 +199,35 @@ fn unpack<B: Backend, D: Domain>(lab: &Lab<B>, case: Case) -> Outcome {
 /// synchronised.
 fn unpack_refused<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
     let (n, limb) = (lab.degree(), case.limbs().last().unwrap_or_default());
-    let q = lab.modulus(limb);
-    let count = n - 1;
-    let attempt = |words: &Words, spoil: &dyn Fn(&mut Vec<u8>)| -> Result<()> {
-        let mut bytes = packed(lab, words, count);
+    let (q, bits) = (lab.modulus(limb), lab.ring().modulus(limb).bits());
+    let attempt = |words: &Words, packing, spoil: &dyn Fn(&mut Vec<u8>)| -> Result<()> {
+        let mut bytes = packed(lab, words, packing);
         spoil(&mut bytes);
         let mut out = lab.output::<Evaluation>(Dress::Plain, case.limbs(), case.batch, true)?;
-        lab.backend.unpack(&lab.queue, &lab.tables, &mut out.view_mut()?, count, &bytes)?;
+        lab.backend.unpack(&lab.queue, &lab.tables, &mut out.view_mut()?, packing, &bytes)?;
         lab.backend.synchronize(&lab.queue)
     };
     let words = lab.words(Values::Max, case.limbs(), case.batch);
-    lab.ensure(attempt(&words, &|_| ()).is_ok(), || "the largest residues are refused".into())?;
     let last = (words.words.len() / n - 1) * n;
-    for index in [0, 1, count - 1] {
-        for value in [q, (1 << lab.ring().modulus(limb).bits()) - 1] {
+    for packing in packings(n - 1) {
+        let result = attempt(&words, packing, &|_| ());
+        lab.ensure(result.is_ok(), || format!("the largest residues are refused: {result:?}"))?;
+        for (i, value) in [(0, q), (1, (1 << bits) - 1), (n - 2, q)] {
             let mut bad = words.clone();
-            bad.words[last + index] = value;
-            let result = attempt(&bad, &|_| ());
+            bad.words[last + i] = value;
+            // Where in its row the bad value of the last polynomial stands.
+            let place = if let Packing::ByPolynomial { .. } = packing { i } else { case.batch - 1 };
+            let result = attempt(&bad, packing, &|_| ());
             let right =
-                matches!(result, Err(Error::Value { operation: "unpack", index: at, .. }) if at == index);
-            lab.ensure(right, || format!("{value} at {index} modulo {q}: {result:?}"))?;
+                matches!(result, Err(Error::Value { operation: "unpack", index, .. }) if index == place);
+            lab.ensure(right, || format!("{packing:?}, {value} modulo {q} at {i}: {result:?}"))?;
         }
-    }
-    if (count * lab.ring().modulus(limb).bits() as usize) % 8 != 0 {
-        let result = attempt(&words, &|bytes| *bytes.last_mut().unwrap_or(&mut 0) |= 0x80);
-        let right = matches!(result, Err(Error::Value { operation: "unpack", .. }));
-        lab.ensure(right, || format!("padding that is not zero: {result:?}"))?;
+        let (_, values) = packing.extent(case.batch);
+        if (values * bits as usize) % 8 != 0 {
+            let result = attempt(&words, packing, &|bytes| *bytes.last_mut().unwrap_or(&mut 0) |= 0x80);
+            let right = matches!(result, Err(Error::Value { operation: "unpack", .. }));
+            lab.ensure(right, || format!("{packing:?}, padding that is not zero: {result:?}"))?;
+        }
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Wrong use: an error of the right kind before anything is written.
 
 use crate::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Poly,
-    Positions, PreparedView, Purpose, Quantise, Result, Ring, SeedLabel, View, ViewMut,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Packing,
+    Poly, Positions, PreparedView, Purpose, Quantise, Result, Ring, SeedLabel, View, ViewMut,
 };
 
 use super::{Case, List};
@@ -173,8 +173,9 @@ fn foreign_tables<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
             spares(lab, name, kind, shape, |out| call(out))?;
         }
         spares(lab, "intt", kind, shape, |out| backend.intt(queue, tables, out, x.clone().into()))?;
+        let none = Packing::ByPolynomial { coefficients: 0 };
         spares::<B, Evaluation>(lab, "unpack", kind, shape, |out| {
-            backend.unpack(queue, tables, out, 0, &[])
+            backend.unpack(queue, tables, out, none, &[])
         })?;
         let one = coefficients.view().with_limbs(LimbSet::single(3))?;
         let positions = Positions::first(0);
@@ -328,15 +329,18 @@ fn bytes<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
     let (limbs, batch, Lab { backend, queue, tables, .. }) = (case.limbs(), case.batch, lab);
     let n = lab.degree();
     let row = |limb, count: usize| (count * lab.ring().modulus(limb).bits() as usize).div_ceil(8);
-    let right = batch * limbs.iter().map(|limb| row(limb, 3)).sum::<usize>();
-    for (count, length) in [(3, right - 1), (3, right + 1), (3, 0), (n + 1, right), (usize::MAX, right)] {
-        spares::<B, Coefficient>(
-            lab,
-            &format!("{length} bytes for {count} residues"),
-            Kind::Shape,
-            (limbs, batch),
-            |out| backend.unpack(queue, tables, out, count, &vec![0; length]),
-        )?;
+    let by_polynomial = |coefficients| Packing::ByPolynomial { coefficients };
+    let by_coefficient = |coefficients| Packing::ByCoefficient { coefficients };
+    let right = |rows, values| rows * limbs.iter().map(|limb| row(limb, values)).sum::<usize>();
+    for (packing, right) in
+        [(by_polynomial as fn(usize) -> Packing, right(batch, 3)), (by_coefficient, right(3, batch))]
+    {
+        for (count, length) in [(3, right - 1), (3, right + 1), (3, 0), (n + 1, right), (usize::MAX, right)] {
+            let what = format!("{length} bytes for {:?}", packing(count));
+            spares::<B, Coefficient>(lab, &what, Kind::Shape, (limbs, batch), |out| {
+                backend.unpack(queue, tables, out, packing(count), &vec![0; length])
+            })?;
+        }
     }
     let x = ones::<B, Coefficient>(lab, limbs, batch)?;
     let one = x.view().with_limbs(LimbSet::single(0))?;

@@ -1,0 +1,100 @@
+//! What can go wrong with parameters, plaintexts and ciphertexts.
+
+/// The result of every fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A refused operation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The ring below refused, or a device failed.
+    #[error(transparent)]
+    Ring(#[from] arras_rns::Error),
+    /// Bytes could not be read.
+    #[error(transparent)]
+    Wire(#[from] arras_wire::Error),
+    /// A field of a parameter set has a value that is not possible.
+    #[error("parameters: {field} {problem}")]
+    Params {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The modulus is larger than the security table allows.
+    #[error("parameters: log2(QP) = {log_qp:.1} at degree {degree} exceeds {limit} ({policy})")]
+    Insecure {
+        /// log2 of the product of all primes, special ones included.
+        log_qp: f64,
+        /// The ring degree.
+        degree: usize,
+        /// The largest log2(QP) that the policy allows.
+        limit: u32,
+        /// The policy.
+        policy: &'static str,
+    },
+    /// Two operands have different scales.
+    #[error("{operation}: scales 2^{left:.3} and 2^{right:.3} differ")]
+    Scales {
+        /// The operation that refused.
+        operation: &'static str,
+        /// log2 of the first scale.
+        left: f64,
+        /// log2 of the second scale.
+        right: f64,
+    },
+    /// Two operands are at different levels.
+    #[error("{operation}: levels {left} and {right} differ; drop the higher one first")]
+    Levels {
+        /// The operation that refused.
+        operation: &'static str,
+        /// Level of the first operand.
+        left: usize,
+        /// Level of the second operand.
+        right: usize,
+    },
+    /// There is no level left for the operation.
+    #[error("{operation}: needs level {needed}, the ciphertext is at level {level}")]
+    LevelsExhausted {
+        /// The operation that refused.
+        operation: &'static str,
+        /// The level it needs.
+        needed: usize,
+        /// The level there is.
+        level: usize,
+    },
+    /// The scaled message may not fit the modulus.
+    #[error("{operation}: a scale of 2^{scale:.1} does not fit a modulus of {modulus:.1} bits")]
+    ScaleTooLarge {
+        /// The operation that refused.
+        operation: &'static str,
+        /// log2 of the scale.
+        scale: f64,
+        /// log2 of the modulus.
+        modulus: f64,
+    },
+    /// The operand has another number of components, values or polynomials than the operation takes.
+    #[error("{operation}: {what} is {found}, expected {expected}")]
+    Count {
+        /// The operation that refused.
+        operation: &'static str,
+        /// What was counted.
+        what: &'static str,
+        /// The count.
+        found: usize,
+        /// What it should be.
+        expected: String,
+    },
+    /// A value cannot be encoded.
+    #[error("{operation}: value {index} is {value}, beyond {limit:e} or not finite")]
+    Value {
+        /// The operation that refused.
+        operation: &'static str,
+        /// Position of the value.
+        index: usize,
+        /// The value.
+        value: f64,
+        /// The largest magnitude that can be encoded.
+        limit: f64,
+    },
+}

@@ -1,0 +1,125 @@
+//! How large the integer weights may be, and how large the error of a logit can get.
+//!
+//! The client sends round(x Delta) + e, the server multiplies by integers w = round(W S) and adds round(bias Delta S), and
+//! the client decrypts modulo q. An overflow would go unseen, so the weight scale S is the largest power of two for which
+//! the *worst* row within the public [`Bounds`] still fits. With delta = w / S - W the error of a logit is at most the sum of
+//!
+//! | cause | bound |
+//! |---|---|
+//! | rounding the weights | min(\|\|delta\|\|_1 x_max, \|\|delta\|\|_2 norm_max) |
+//! | rounding the features | \|\|w\|\|_1 / (2 Delta S) |
+//! | encryption noise | 8 sqrt(10.5) \|\|w\|\|_2 / (Delta S), except with probability 2^-45 |
+//! | rounding the bias | 1 / (2 Delta S) |
+//! | trimming the reply to r bits | (N + 1) q / (2^(r+1) Delta S) |
+//!
+//! The noise is a sum of independent centred binomial variables, each sub-Gaussian with its variance 10.5 (Hoeffding), so
+//! its tail beyond t standard deviations is below 2 exp(-t^2 / 2).
+
+use arras_ckks::Params;
+
+use crate::preset::Bounds;
+use crate::{Error, Head, Result};
+
+/// Fraction of q/2 that logits leave free: room for the errors of trimming.
+const MARGIN: f64 = 1.0 / 256.0;
+/// Below this many bits weights are too coarse to be of use.
+const MIN_WEIGHT_BITS: f64 = 4.0;
+/// Larger weight scales do not make a visible difference, but products more expensive.
+const MAX_WEIGHT_BITS: f64 = 30.0;
+/// Variance of the noise, and the largest magnitude it can have.
+const NOISE_VARIANCE: f64 = 10.5;
+const NOISE_MAX: f64 = 21.0;
+/// Standard deviations of noise that the bound covers.
+const NOISE_DEVIATIONS: f64 = 8.0;
+/// Replies are trimmed until that costs this share of the other errors.
+const TRIM_SHARE: f64 = 1.0 / 16.0;
+/// Range of bits that replies are trimmed to.
+pub const REPLY_BITS: std::ops::RangeInclusive<u32> = 24..=32;
+
+/// Integer weights of a head, and what they imply.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Budget {
+    /// `[C][D]` integer weights, row by row.
+    pub weights: Vec<i64>,
+    /// `[C]` integer biases, at the scale of the logits.
+    pub bias: Vec<i64>,
+    /// log2 of the weight scale S.
+    pub weight_bits: u32,
+    /// Bits that reply coefficients are trimmed to.
+    pub reply_bits: u32,
+    /// Bound on the error of any logit, except with probability 2^-45 each.
+    pub logit_bound: f64,
+}
+
+impl Budget {
+    /// The largest weights that fit.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] if the worst-case logit of some class leaves less than four bits for the weights.
+    pub fn new(head: &Head, params: &Params, bounds: Bounds) -> Result<Self> {
+        let (dimension, scale) = (head.dimension().max(1), params.scale());
+        let modulus = 2f64.powf(params.log_modulus(0));
+        let mut bits = MAX_WEIGHT_BITS;
+        for (class, (weight, &bias)) in head.weight.chunks_exact(dimension).zip(&head.bias).enumerate() {
+            let norms = Norms::of(weight.iter().map(|&w| f64::from(w)));
+            let logit = norms.bound(bounds) + f64::from(bias).abs();
+            // Features and noise before scaling, per unit of S; rounding the weights adds at most half of
+            // (x_max Delta + noise) for each of them.
+            let per_unit = logit * scale + norms.one * (0.5 + NOISE_MAX);
+            let rounding = 0.5 * dimension as f64 * (f64::from(bounds.x_max) * scale + 0.5 + NOISE_MAX);
+            let room = modulus / 2.0 * (1.0 - MARGIN) - rounding - 1.0;
+            let class_bits = (room / per_unit).log2();
+            if class_bits.is_nan() || class_bits < MIN_WEIGHT_BITS {
+                let (scale_bits, modulus_bits) = (params.spec().scale_bits, params.log_modulus(0));
+                let bits = if class_bits.is_nan() { 0.0 } else { class_bits };
+                return Err(Error::Overflow { class, logit, scale_bits, bits, modulus_bits });
+            }
+            bits = bits.min(class_bits);
+        }
+        Ok(Self::at(head, params, bounds, bits.floor() as u32))
+    }
+
+    /// Rounds the weights at scale `2^weight_bits` and bounds the error.
+    fn at(head: &Head, params: &Params, bounds: Bounds, weight_bits: u32) -> Self {
+        let (dimension, scale) = (head.dimension().max(1), params.scale());
+        let weight_scale = (1u64 << weight_bits) as f64;
+        let product = scale * weight_scale;
+        let round = |&w: &f32| (f64::from(w) * weight_scale).round_ties_even() as i64;
+        let weights: Vec<i64> = head.weight.iter().map(round).collect();
+        let bias = head.bias.iter().map(|&b| (f64::from(b) * product).round_ties_even() as i64).collect();
+        let rows = weights.chunks_exact(dimension).zip(head.weight.chunks_exact(dimension));
+        let error = rows.map(|(integers, exact)| {
+            let delta =
+                Norms::of(integers.iter().zip(exact).map(|(&w, &x)| w as f64 / weight_scale - f64::from(x)));
+            let size = Norms::of(integers.iter().map(|&w| w as f64));
+            let noise = NOISE_DEVIATIONS * NOISE_VARIANCE.sqrt() * size.two;
+            delta.bound(bounds) + (0.5 * size.one + noise + 0.5) / product
+        });
+        let error = error.fold(0.0, f64::max);
+        let trim = |bits: u32| {
+            let step = 2f64.powf(params.log_modulus(0) - f64::from(bits) - 1.0);
+            (params.degree() + 1) as f64 * step / product
+        };
+        let enough = REPLY_BITS.into_iter().find(|&bits| trim(bits) <= TRIM_SHARE * error);
+        let reply_bits = enough.unwrap_or(*REPLY_BITS.end());
+        Self { weights, bias, weight_bits, reply_bits, logit_bound: error + trim(reply_bits) }
+    }
+}
+
+/// The 1-norm and the 2-norm of a vector.
+struct Norms {
+    one: f64,
+    two: f64,
+}
+
+impl Norms {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let (one, squares) = values.fold((0.0, 0.0), |(one, squares), x| (one + x.abs(), squares + x * x));
+        Self { one, two: squares.sqrt() }
+    }
+
+    /// Largest inner product with a row that keeps the bounds (Hölder, Cauchy-Schwarz).
+    fn bound(&self, bounds: Bounds) -> f64 {
+        (self.one * f64::from(bounds.x_max)).min(self.two * f64::from(bounds.norm_max))
+    }
+}

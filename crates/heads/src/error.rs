@@ -1,0 +1,96 @@
+//! What can go wrong between features and logits.
+
+/// The result of every fallible operation on queries, replies and plans.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A refused or failed operation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Parameters or ciphertexts do not fit.
+    #[error(transparent)]
+    Ckks(#[from] arras_ckks::Error),
+    /// Bytes could not be read.
+    #[error(transparent)]
+    Wire(#[from] arras_wire::Error),
+    /// The head file could not be read or written.
+    #[error(transparent)]
+    Head(#[from] crate::head::Error),
+    /// A name that is not a preset's.
+    #[error("preset '{name}' is unknown; there are {known}")]
+    UnknownPreset {
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// Something was made for other parameters than any preset's.
+    #[error("parameters {fingerprint} belong to no preset of this version")]
+    UnknownParameters {
+        /// Their fingerprint.
+        fingerprint: arras_wire::frame::Fingerprint,
+    },
+    /// Head and query have different numbers of features.
+    #[error("the head takes {head} features, the query has {query}")]
+    Dimension {
+        /// Features of the head.
+        head: usize,
+        /// Features of the query.
+        query: usize,
+    },
+    /// Head and features come from different backbones or preprocessing.
+    #[error("the head was fitted on features of backbone {head}, these come from {query}")]
+    Backbone {
+        /// First bytes of the head's backbone fingerprint.
+        head: String,
+        /// First bytes of the query's.
+        query: String,
+    },
+    /// A row of features exceeds a public bound, which would overflow unseen.
+    #[error("row {row}: {what} is {found}, the preset '{preset}' allows {limit}")]
+    Bound {
+        /// The row.
+        row: usize,
+        /// Which quantity.
+        what: String,
+        /// Its value.
+        found: f32,
+        /// The bound.
+        limit: f32,
+        /// The preset.
+        preset: &'static str,
+    },
+    /// The worst-case logit does not fit the modulus at any useful weight scale.
+    #[error(
+        "class {class}: a logit of up to {logit:.3e} at data scale 2^{scale_bits} leaves {bits:.1} bits for the weights \
+         in a modulus of {modulus_bits:.1} bits; at least 4 are needed (fit the head with a larger l2)"
+    )]
+    Overflow {
+        /// The class.
+        class: usize,
+        /// Worst-case magnitude of its logit.
+        logit: f64,
+        /// log2 of the data scale.
+        scale_bits: u32,
+        /// log2 of the largest weight scale that fits.
+        bits: f64,
+        /// log2 of the modulus.
+        modulus_bits: f64,
+    },
+    /// A number of images, features or classes that is not possible.
+    #[error("{what} is {found}, expected {expected}")]
+    Count {
+        /// What was counted.
+        what: &'static str,
+        /// The count.
+        found: usize,
+        /// What it should be.
+        expected: String,
+    },
+}
+
+impl From<arras_rns::Error> for Error {
+    fn from(error: arras_rns::Error) -> Self {
+        Error::Ckks(error.into())
+    }
+}

@@ -1,0 +1,207 @@
+//! The server's computation: logits of encrypted features.
+
+use arras_ckks::{Context, bytes};
+use arras_rns::backend::PreparedView;
+use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Positions};
+
+use crate::layout::{Groups, Layout, Piece};
+use crate::preset::Bounds;
+use crate::{Budget, Error, Head, Preset, Query, Reply, Result};
+
+/// A linear head on a backend, its weights rounded for one preset and one pair of bounds.
+#[derive(Debug)]
+pub struct LinearHead<'c, B: Backend> {
+    context: &'c Context<B>,
+    preset: &'static Preset,
+    bounds: Bounds,
+    budget: Budget,
+    dimension: usize,
+    classes: usize,
+    backbone: Option<String>,
+    matrix: B::Matrix,
+}
+
+impl<'c, B: Backend> LinearHead<'c, B> {
+    /// Rounds the weights and brings them to the backend.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] if the head does not fit, [`Error::UnknownParameters`] if the context is of no preset.
+    pub fn new(context: &'c Context<B>, head: &Head, bounds: Bounds) -> Result<Self> {
+        let preset = Preset::of(context.params().fingerprint())?;
+        let budget = Budget::new(head, context.params(), bounds)?;
+        let (classes, dimension) = (head.class_count(), head.dimension());
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let matrix = backend.matrix(queue, tables, classes, dimension, &budget.weights)?;
+        let backbone = head.card.fingerprint.clone();
+        Ok(Self { context, preset, bounds, budget, dimension, classes, backbone, matrix })
+    }
+
+    /// The integer weights and the error bound.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Encrypted logits for encrypted features.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] or [`Error::Backbone`] if head and query do not belong together, [`Error::UnknownParameters`]
+    /// if the query was made for another preset, [`Error::Ckks`] if a residue is out of range.
+    pub fn classify(&self, query: &Query) -> Result<Reply> {
+        self.check(query)?;
+        let Budget { weight_bits, reply_bits, logit_bound, .. } = self.budget;
+        let mut reply =
+            Reply::start(self.preset, query.groups, self.classes, weight_bits, reply_bits, logit_bound);
+        let weights = match query.groups.layout {
+            Layout::Dot => Some(self.dot_weights(&query.groups)?),
+            Layout::Transposed => None,
+        };
+        for (piece, packed) in query.pieces() {
+            let body = self.unpack(&piece, packed)?;
+            let mask = self.mask(query, &piece)?;
+            let [logits, masks] = match &weights {
+                Some(weights) => self.dot(&piece, weights, body, mask)?,
+                None => self.transposed(body, mask)?,
+            };
+            self.answer(&query.groups, &piece, logits, masks, &mut reply)?;
+        }
+        Ok(reply)
+    }
+
+    fn check(&self, query: &Query) -> Result<()> {
+        if query.preset().name != self.preset.name {
+            return Err(Error::UnknownParameters { fingerprint: query.preset().params.fingerprint() });
+        }
+        if query.bounds.x_max > self.bounds.x_max || query.bounds.norm_max > self.bounds.norm_max {
+            let (found, limit) = (query.bounds.x_max, self.bounds.x_max);
+            let what = "a bound of the query".to_owned();
+            return Err(Error::Bound { row: 0, what, found, limit, preset: self.preset.name });
+        }
+        if query.groups.dimension != self.dimension {
+            return Err(Error::Dimension { head: self.dimension, query: query.groups.dimension });
+        }
+        if let (Some(head), Some(backbone)) = (&self.backbone, query.backbone) {
+            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            if *head != hex(&backbone) {
+                let head = head.chars().take(16).collect();
+                return Err(Error::Backbone { head, query: hex(&backbone[..8]) });
+            }
+        }
+        Ok(())
+    }
+
+    fn unpack(&self, piece: &Piece, packed: &[u8]) -> Result<Poly<B, Coefficient>> {
+        let mut body: Poly<B, Coefficient> =
+            self.context.allocate(self.context.params().limbs(), piece.polynomials)?;
+        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
+        backend.unpack(queue, tables, &mut body.view_mut(), piece.packing, packed)?;
+        Ok(body)
+    }
+
+    fn mask(&self, query: &Query, piece: &Piece) -> Result<Poly<B, Evaluation>> {
+        let mut mask = self.context.allocate(self.context.params().limbs(), piece.polynomials)?;
+        let labels = bytes::labels(query.label(piece), piece.polynomials);
+        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
+        backend.expand_seed(queue, tables, &mut mask.view_mut(), &labels)?;
+        Ok(mask)
+    }
+
+    /// The polynomials w(X) of layout dot, one per class.
+    fn dot_weights(&self, groups: &Groups) -> Result<B::Prepared> {
+        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
+        let (degree, ring) = (groups.degree, self.context.params().ring());
+        let mut words = vec![0; self.classes * degree];
+        let rows = words.chunks_exact_mut(degree);
+        for (row, weights) in rows.zip(self.budget.weights.chunks_exact(self.dimension)) {
+            for (word, &weight) in row.iter_mut().zip(weights.iter().rev()) {
+                *word = ring.modulus(0).reduce_signed(weight.into());
+            }
+        }
+        let mut poly: Poly<B, Coefficient> =
+            self.context.allocate(self.context.params().limbs(), words.len() / degree)?;
+        backend.upload(queue, &mut poly.view_mut(), &words)?;
+        let mut poly = poly.retag();
+        backend.ntt(queue, tables, &mut poly.view_mut(), Input::InPlace)?;
+        Ok(backend.prepare(queue, tables, &poly.view())?)
+    }
+
+    /// Both components times every weight polynomial: class by class, a batch of the piece's polynomials each.
+    fn dot(
+        &self,
+        piece: &Piece,
+        weights: &B::Prepared,
+        body: Poly<B, Coefficient>,
+        mask: Poly<B, Evaluation>,
+    ) -> Result<[Poly<B, Coefficient>; 2]> {
+        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
+        let mut body = body.retag();
+        backend.ntt(queue, tables, &mut body.view_mut(), Input::InPlace)?;
+        let component = |input: Poly<B, Evaluation>| -> Result<Poly<B, Coefficient>> {
+            let mut out: Poly<B, Evaluation> =
+                self.context.allocate(input.limbs(), self.classes * piece.polynomials)?;
+            for class in 0..self.classes {
+                let range = class * piece.polynomials..(class + 1) * piece.polynomials;
+                let right = PreparedView { prepared: weights, first: class, term_stride: 0, batch_stride: 0 };
+                let mut out = out.view_mut().range(range)?;
+                backend.inner_product(queue, tables, &mut out, &[input.view()], right)?;
+            }
+            let mut out = out.retag();
+            backend.intt(queue, tables, &mut out.view_mut(), Input::InPlace)?;
+            Ok(out)
+        };
+        Ok([component(body)?, component(mask)?])
+    }
+
+    /// The integer matrix times both components; the mask's is transformed back only afterwards, C polynomials instead
+    /// of D.
+    fn transposed(
+        &self,
+        body: Poly<B, Coefficient>,
+        mask: Poly<B, Evaluation>,
+    ) -> Result<[Poly<B, Coefficient>; 2]> {
+        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
+        let mut logits = self.context.allocate(body.limbs(), self.classes)?;
+        backend.matrix_product(queue, tables, &mut logits.view_mut(), &self.matrix, &body.view())?;
+        let mut masks: Poly<B, Evaluation> = self.context.allocate(mask.limbs(), self.classes)?;
+        backend.matrix_product(queue, tables, &mut masks.view_mut(), &self.matrix, &mask.view())?;
+        let mut masks = masks.retag();
+        backend.intt(queue, tables, &mut masks.view_mut(), Input::InPlace)?;
+        Ok([logits, masks])
+    }
+
+    /// Adds the bias, trims and packs.
+    fn answer(
+        &self,
+        groups: &Groups,
+        piece: &Piece,
+        mut logits: Poly<B, Coefficient>,
+        masks: Poly<B, Coefficient>,
+        reply: &mut Reply,
+    ) -> Result<()> {
+        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
+        let positions = groups.reply_positions(piece);
+        let bias = self.bias(groups, piece, positions)?;
+        backend.add(queue, tables, &mut logits.view_mut(), Input::InPlace, &bias.view())?;
+        let bits = self.budget.reply_bits;
+        let (logit_bytes, mask_bytes) = reply.push(piece);
+        backend.trim(queue, tables, &logits.view(), bits, positions, logit_bytes)?;
+        backend.trim(queue, tables, &masks.view(), bits, Positions::first(groups.degree), mask_bytes)?;
+        Ok(())
+    }
+
+    /// The bias at the coefficients of the logits.
+    fn bias(&self, groups: &Groups, piece: &Piece, positions: Positions) -> Result<Poly<B, Coefficient>> {
+        let polynomials = groups.reply_polynomials(piece, self.classes);
+        let q = self.context.params().ring().modulus(0);
+        let mut words = vec![0; polynomials * groups.degree];
+        for (class, &bias) in self.budget.bias.iter().enumerate() {
+            let residue = q.reduce_signed(bias.into());
+            for image in 0..piece.images {
+                let (polynomial, position) = groups.locate(piece, image, class);
+                words[polynomial * groups.degree + positions.first + position * positions.step] = residue;
+            }
+        }
+        let mut poly = self.context.allocate(self.context.params().limbs(), polynomials)?;
+        self.context.backend().upload(self.context.queue(), &mut poly.view_mut(), &words)?;
+        Ok(poly)
+    }
+}

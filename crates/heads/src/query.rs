@@ -1,0 +1,136 @@
+//! What a client sends: encrypted features.
+
+use arras_rns::check::packed_rows;
+use arras_rns::{Purpose, Seed, SeedLabel};
+use arras_wire::frame::{self, Kind};
+use arras_wire::{Reader, Writer};
+
+use crate::layout::{Groups, Layout, MAX_IMAGES, Piece};
+use crate::preset::{Bounds, Preset};
+use crate::{Error, Result};
+
+/// Largest payload of a query: a million images of 4.7 KB.
+pub const MAX_BYTES: u64 = 8 << 30;
+
+/// Encrypted features of some images.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Query {
+    /// How the images are cut into polynomials.
+    pub groups: Groups,
+    /// Bounds that every row keeps.
+    pub bounds: Bounds,
+    /// The backbone and preprocessing that made the features, if known.
+    pub backbone: Option<[u8; 32]>,
+    /// What the masks are expanded from.
+    pub seed: Seed,
+    /// The parameters, through their preset.
+    preset: &'static Preset,
+    /// The b-parts of all pieces, one after the other.
+    body: Vec<u8>,
+}
+
+impl PartialEq for Preset {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Query {
+    /// A query whose pieces are packed in `body`.
+    ///
+    /// # Errors
+    /// [`Error::Count`] if the body does not have the size that the groups imply.
+    pub fn new(
+        preset: &'static Preset,
+        groups: Groups,
+        backbone: Option<[u8; 32]>,
+        seed: Seed,
+        body: Vec<u8>,
+    ) -> Result<Self> {
+        let query = Self { groups, bounds: preset.bounds, backbone, seed, preset, body };
+        let expected = query.body_len();
+        if query.body.len() != expected {
+            let (found, expected) = (query.body.len(), expected.to_string());
+            return Err(Error::Count { what: "the number of packed bytes", found, expected });
+        }
+        Ok(query)
+    }
+
+    /// The preset.
+    pub fn preset(&self) -> &'static Preset {
+        self.preset
+    }
+
+    /// Number of bytes that a piece takes.
+    pub fn piece_len(&self, piece: &Piece) -> usize {
+        let (rows, values) = piece.packing.extent(piece.polynomials);
+        rows * packed_rows(self.preset.params.ring(), self.preset.params.limbs(), values)
+    }
+
+    fn body_len(&self) -> usize {
+        self.groups.pieces().iter().map(|piece| self.piece_len(piece)).sum()
+    }
+
+    /// Every piece with its bytes.
+    pub fn pieces(&self) -> impl Iterator<Item = (Piece, &[u8])> {
+        let mut rest = &self.body[..];
+        self.groups.pieces().into_iter().map(move |piece| {
+            let (bytes, later) = rest.split_at(self.piece_len(&piece));
+            rest = later;
+            (piece, bytes)
+        })
+    }
+
+    /// The label of the first mask of a piece.
+    pub fn label(&self, piece: &Piece) -> SeedLabel {
+        SeedLabel { seed: self.seed, purpose: Purpose::Ciphertext, object: piece.first_object, polynomial: 0 }
+    }
+
+    /// The query as the contents of a file or message.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(self.body.len() + 128);
+        w.u8(self.groups.layout as u8);
+        w.u32(self.groups.dimension as u32);
+        w.u32(self.groups.images as u32);
+        w.array(&self.bounds.x_max.to_le_bytes());
+        w.array(&self.bounds.norm_max.to_le_bytes());
+        w.flag(self.backbone.is_some());
+        if let Some(backbone) = self.backbone {
+            w.array(&backbone);
+        }
+        w.array(&self.seed);
+        w.array(&self.body);
+        frame::encode(Kind::EncryptedFeatures, &self.preset.params.fingerprint(), w.as_bytes())
+    }
+
+    /// Reads [`to_bytes`](Self::to_bytes).
+    ///
+    /// # Errors
+    /// Whatever is wrong with the frame or a field; parameters of no preset. Residues are checked when they are used.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let frame = frame::decode(bytes, Kind::EncryptedFeatures, MAX_BYTES)?;
+        let preset = Preset::of(frame.fingerprint)?;
+        let mut r = Reader::new(frame.payload);
+        let number = r.u8("layout")?;
+        let layout = Layout::from_number(number)
+            .ok_or_else(|| arras_wire::Error::invalid("layout", format!("{number} is unknown")))?;
+        let dimension = r.u32_in("features", 1..=crate::head::MAX_DIMENSION as u32)? as usize;
+        let images = r.u32_in("images", 1..=MAX_IMAGES as u32)? as usize;
+        let groups = Groups::new(layout, preset.params.degree(), dimension, images)?;
+        let bounds = Bounds { x_max: positive(&mut r, "x_max")?, norm_max: positive(&mut r, "norm_max")? };
+        let backbone = if r.flag("backbone given")? { Some(r.array("backbone")?) } else { None };
+        let seed = r.array("seed")?;
+        let mut query = Self { groups, bounds, backbone, seed, preset, body: Vec::new() };
+        query.body = r.bytes("residues", query.body_len())?.to_vec();
+        r.finish()?;
+        Ok(query)
+    }
+}
+
+fn positive(r: &mut Reader<'_>, field: &'static str) -> Result<f32> {
+    let value = f32::from_le_bytes(r.array(field)?);
+    if value.is_finite() && value > 0.0 {
+        return Ok(value);
+    }
+    Err(arras_wire::Error::invalid(field, format!("{value} is not a positive number")).into())
+}

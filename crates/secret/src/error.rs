@@ -1,0 +1,36 @@
+//! What can go wrong with keys, encryption and decryption.
+
+/// The result of every fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A refused or failed operation. Messages never contain secret material.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system: {0}")]
+    Randomness(getrandom::Error),
+    /// Parameters, plaintexts or ciphertexts do not fit.
+    #[error(transparent)]
+    Ckks(#[from] arras_ckks::Error),
+    /// The encrypted head's formats or bounds do not fit.
+    #[error(transparent)]
+    Heads(#[from] arras_heads::Error),
+    /// Bytes could not be read.
+    #[error(transparent)]
+    Wire(#[from] arras_wire::Error),
+    /// A key belongs to other parameters than the context.
+    #[error("the key belongs to parameters {key}, the context to {context}")]
+    Parameters {
+        /// Fingerprint of the key's parameters.
+        key: arras_wire::frame::Fingerprint,
+        /// Fingerprint of the context's parameters.
+        context: arras_wire::frame::Fingerprint,
+    },
+}
+
+impl From<arras_rns::Error> for Error {
+    fn from(error: arras_rns::Error) -> Self {
+        Error::Ckks(error.into())
+    }
+}

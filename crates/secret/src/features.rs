@@ -1,0 +1,193 @@
+//! The client's side of an encrypted head: requests out, logits in.
+
+use arras_heads::layout::{Groups, Layout, Piece};
+use arras_heads::reply::PackedPiece;
+use arras_heads::{Preset, Query, Reply};
+use arras_rns::backend::{Packing, Quantise};
+use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Purpose, SeedLabel};
+use arras_wire::bits;
+use zeroize::Zeroizing;
+
+use crate::cipher::upload_small;
+use crate::sampling::SecretRng;
+use crate::{Cipher, Result};
+
+impl<B: Backend> Cipher<'_, B> {
+    /// Encrypts rows of features, `groups.images` times `groups.dimension` numbers. Only the coefficients that the
+    /// server's product looks at are sent.
+    ///
+    /// # Errors
+    /// [`arras_heads::Error::Bound`] naming the first row that exceeds a public bound or holds a number that is not
+    /// finite; [`arras_heads::Error::Count`] if the rows do not match the groups.
+    pub fn encrypt_features(
+        &self,
+        groups: Groups,
+        features: &[f32],
+        backbone: Option<[u8; 32]>,
+    ) -> Result<Query> {
+        let preset = Preset::of(self.context().params().fingerprint())?;
+        if features.len() != groups.images * groups.dimension {
+            let (found, expected) = (features.len(), (groups.images * groups.dimension).to_string());
+            return Err(arras_heads::Error::Count { what: "the number of features", found, expected }.into());
+        }
+        preset.check(features, groups.dimension)?;
+        let mut rng = SecretRng::from_os()?;
+        let seed = rng.bytes();
+        let mut body = Vec::new();
+        for piece in groups.pieces() {
+            let range =
+                piece.first_image * groups.dimension..(piece.first_image + piece.images) * groups.dimension;
+            let label =
+                SeedLabel { seed, purpose: Purpose::Ciphertext, object: piece.first_object, polynomial: 0 };
+            let b = self.encrypt_piece(&groups, &piece, &features[range], label, &mut rng)?;
+            self.pack(&piece, &b, &mut body)?;
+        }
+        Ok(Query::new(preset, groups, backbone, seed, body)?)
+    }
+
+    /// The b-part m + e - a s of a piece, in coefficients; only those that are packed are meaningful.
+    fn encrypt_piece(
+        &self,
+        groups: &Groups,
+        piece: &Piece,
+        features: &[f32],
+        label: SeedLabel,
+        rng: &mut SecretRng,
+    ) -> Result<Poly<B, Coefficient>> {
+        let context = self.context();
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let limbs = context.params().limbs();
+        let mask = self.mask(label, limbs, piece.polynomials)?;
+        let product = self.times_secret(mask)?;
+        let count = piece.packing.coefficients();
+        let mut small = Zeroizing::new(vec![0; piece.polynomials * count]);
+        small.iter_mut().for_each(|e| *e = rng.noise());
+        let mut b = upload_small(context, limbs, count, &small)?;
+        let mut message = self.quantise(groups, piece, features)?;
+        backend.add(queue, tables, &mut b.view_mut(), Input::InPlace, &message.view())?;
+        backend.wipe(queue, message.buffer_mut())?;
+        backend.sub(queue, tables, &mut b.view_mut(), Input::InPlace, &product.view())?;
+        Ok(b)
+    }
+
+    /// The scaled features where the layout wants them.
+    fn quantise(&self, groups: &Groups, piece: &Piece, features: &[f32]) -> Result<Poly<B, Coefficient>> {
+        let context = self.context();
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let values: Zeroizing<Vec<u64>> =
+            Zeroizing::new(features.iter().map(|&x| f64::from(x).to_bits()).collect());
+        let mut buffer = backend.allocate(queue, values.len())?;
+        backend.write(queue, &mut buffer, 0, &values)?;
+        let count = piece.packing.coefficients();
+        let (batch_stride, coefficient_stride) = match groups.layout {
+            Layout::Dot => (count, 1),
+            Layout::Transposed => (1, groups.dimension),
+        };
+        let scale_bits = context.params().spec().scale_bits as i32;
+        let how = Quantise { first: 0, batch_stride, coefficient_stride, count, scale_bits };
+        let mut message = context.allocate(context.params().limbs(), piece.polynomials)?;
+        backend.quantise(queue, tables, &mut message.view_mut(), &buffer, how)?;
+        backend.wipe(queue, &mut buffer)?;
+        Ok(message)
+    }
+
+    /// Appends the packed coefficients of a piece.
+    fn pack(&self, piece: &Piece, b: &Poly<B, Coefficient>, body: &mut Vec<u8>) -> Result<()> {
+        let context = self.context();
+        let (degree, q) = (context.params().degree(), context.params().ring().modulus(0));
+        let mut words = vec![0; b.extent().words()];
+        context.backend().download(context.queue(), &b.view(), &mut words)?;
+        let pack = |row: &[u64], body: &mut Vec<u8>| {
+            bits::pack(row, q.bits(), body).map_err(|problem| arras_wire::Error::field("residues", problem))
+        };
+        match piece.packing {
+            Packing::ByPolynomial { coefficients } => {
+                words.chunks_exact(degree).try_for_each(|row| pack(&row[..coefficients], body))?;
+            }
+            Packing::ByCoefficient { coefficients } => {
+                let mut row = vec![0; piece.polynomials];
+                for i in 0..coefficients {
+                    row.iter_mut().zip(words[i..].iter().step_by(degree)).for_each(|(x, &word)| *x = word);
+                    pack(&row, body)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decrypts logits, row by row: image after image, class after class.
+    ///
+    /// Keep them: exact decryptions of many chosen inputs reveal the key to whoever sees them together with the
+    /// ciphertexts (ePrint 2020/1533).
+    ///
+    /// # Errors
+    /// [`arras_heads::Error::UnknownParameters`] if the reply was made for other parameters, [`crate::Error::Wire`] if its
+    /// bytes are damaged.
+    pub fn decrypt_logits(&self, reply: &Reply) -> Result<Vec<f64>> {
+        let params = self.context().params();
+        let fingerprint = reply.preset().params.fingerprint();
+        if fingerprint != params.fingerprint() {
+            return Err(arras_heads::Error::UnknownParameters { fingerprint }.into());
+        }
+        // A trimmed coefficient counts in units of q / 2^bits.
+        let modulus = params.ring().modulus(0).value() as f64;
+        let unit = modulus
+            / 2f64.powi(reply.bits as i32 + params.spec().scale_bits as i32 + reply.weight_bits as i32);
+        let mut logits = vec![0.0; reply.groups.images * reply.classes];
+        for (piece, packed) in reply.pieces() {
+            let phases = self.phases(reply, &piece, packed)?;
+            let count = reply.groups.reply_positions(&piece).count;
+            for image in 0..piece.images {
+                for class in 0..reply.classes {
+                    let (polynomial, position) = reply.groups.locate(&piece, image, class);
+                    let phase = phases[polynomial * count + position];
+                    logits[(piece.first_image + image) * reply.classes + class] = phase as f64 * unit;
+                }
+            }
+        }
+        Ok(logits)
+    }
+
+    /// c0 + c1 s at the positions of the logits, centred modulo `2^bits`.
+    ///
+    /// The product with the secret is computed modulo q: with c1 centred it stays below N 2^(bits-1) < q/2, so the
+    /// integer is exact and can be reduced modulo `2^bits` afterwards.
+    fn phases(&self, reply: &Reply, piece: &Piece, packed: PackedPiece<'_>) -> Result<Vec<i64>> {
+        let context = self.context();
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let (degree, q) = (context.params().degree(), context.params().ring().modulus(0));
+        let polynomials = reply.groups.reply_polynomials(piece, reply.classes);
+        let positions = reply.groups.reply_positions(piece);
+        let mut words = unpack_rows(packed.masks, polynomials, degree, reply.bits)?;
+        words.iter_mut().for_each(|x| *x = q.reduce_signed(centre(*x, reply.bits).into()));
+        let mut masks: Poly<B, Coefficient> = context.allocate(context.params().limbs(), polynomials)?;
+        backend.upload(queue, &mut masks.view_mut(), &words)?;
+        let mut masks: Poly<B, Evaluation> = masks.retag();
+        backend.ntt(queue, tables, &mut masks.view_mut(), Input::InPlace)?;
+        let product = self.times_secret(masks)?;
+        backend.download(queue, &product.view(), &mut words)?;
+        let bodies = unpack_rows(packed.logits, polynomials, positions.count, reply.bits)?;
+        let phase = |(row, body): (&[u64], &[u64])| -> Vec<i64> {
+            let at =
+                |(i, &b): (usize, &u64)| centre(q.centre(row[i]).wrapping_add_unsigned(b) as u64, reply.bits);
+            positions.iter().zip(body).map(at).collect()
+        };
+        Ok(words.chunks_exact(degree).zip(bodies.chunks_exact(positions.count)).flat_map(phase).collect())
+    }
+}
+
+/// The representative of `x` modulo `2^bits` in `[-2^(bits-1), 2^(bits-1))`.
+fn centre(x: u64, bits: u32) -> i64 {
+    ((x << (64 - bits)) as i64) >> (64 - bits)
+}
+
+/// `rows` rows of `count` values each.
+fn unpack_rows(packed: &[u8], rows: usize, count: usize, width: u32) -> Result<Vec<u64>> {
+    let mut words = vec![0; rows * count];
+    let bytes = bits::packed_len(count, width);
+    for (row, packed) in words.chunks_exact_mut(count).zip(packed.chunks_exact(bytes)) {
+        bits::unpack(packed, width, row)
+            .map_err(|problem| arras_wire::Error::field("coefficients", problem))?;
+    }
+    Ok(words)
+}

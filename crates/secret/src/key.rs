@@ -1,0 +1,76 @@
+//! Secret keys, in memory and on disk.
+
+use arras_ckks::Params;
+use arras_wire::frame::{self, Kind};
+use arras_wire::{Reader, Writer};
+use zeroize::Zeroizing;
+
+use crate::Result;
+use crate::sampling::SecretRng;
+
+/// A uniform ternary secret. Overwritten when dropped; has no `Debug` output beyond its parameters.
+pub struct SecretKey {
+    params: Params,
+    coefficients: Zeroizing<Vec<i8>>,
+}
+
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretKey(parameters {})", self.params.fingerprint())
+    }
+}
+
+impl SecretKey {
+    /// A fresh key.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`](crate::Error::Randomness).
+    pub fn generate(params: &Params) -> Result<Self> {
+        Ok(Self::sample(params, &mut SecretRng::from_os()?))
+    }
+
+    pub(crate) fn sample(params: &Params, rng: &mut SecretRng) -> Self {
+        let mut coefficients = Zeroizing::new(vec![0; params.degree()]);
+        coefficients.iter_mut().for_each(|coefficient| *coefficient = rng.ternary());
+        Self { params: params.clone(), coefficients }
+    }
+
+    /// The parameters it belongs to.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    pub(crate) fn coefficients(&self) -> &[i8] {
+        &self.coefficients
+    }
+
+    /// The key as the contents of a file: two bits per coefficient. Write it with mode 0600.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut payload = Writer::with_capacity(self.coefficients.len() / 4);
+        for four in self.coefficients.chunks(4) {
+            let byte = four.iter().rev().fold(0, |byte, &coefficient| byte << 2 | (coefficient + 1) as u8);
+            payload.u8(byte);
+        }
+        let payload = Zeroizing::new(payload.into_bytes());
+        Zeroizing::new(frame::encode(Kind::SecretKey, &self.params.fingerprint(), &payload))
+    }
+
+    /// Reads [`to_bytes`](Self::to_bytes).
+    ///
+    /// # Errors
+    /// [`Error::Wire`](crate::Error::Wire) if the bytes are damaged or belong to other parameters.
+    pub fn from_bytes(bytes: &[u8], params: &Params) -> Result<Self> {
+        let frame = frame::decode(bytes, Kind::SecretKey, 1 << 20)?;
+        frame.require(&params.fingerprint())?;
+        let mut r = Reader::new(frame.payload);
+        let mut coefficients = Zeroizing::new(Vec::with_capacity(params.degree()));
+        for &byte in r.bytes("coefficients", params.degree() / 4)? {
+            coefficients.extend((0..4).map(|i| (byte >> (2 * i) & 3) as i8 - 1));
+        }
+        r.finish()?;
+        if coefficients.contains(&2) {
+            return Err(arras_wire::Error::invalid("coefficients", "a value is not -1, 0 or 1").into());
+        }
+        Ok(Self { params: params.clone(), coefficients })
+    }
+}
