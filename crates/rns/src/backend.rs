@@ -408,7 +408,7 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
     /// Rounds 64-bit floats to integers, ties to even, and writes their residues. `values` holds the bit patterns.
     ///
     /// # Errors
-    /// [`Error::Value`] if a value is not finite or `|x| * 2^scale_bits` exceeds 2^62.
+    /// [`Error::Value`] if a value is not finite or `|x| * 2^scale_bits` reaches 2^62.
     fn quantise(
         &self,
         queue: &Self::Queue,

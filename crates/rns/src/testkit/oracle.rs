@@ -202,7 +202,7 @@ pub fn trim(x: u64, bits: u32, q: u64) -> u64 {
 }
 
 /// The float with the given bit pattern times `2^scale_bits`, rounded to an integer, ties to even; `None` if it is not
-/// finite or exceeds 2^62. Uses the fields of the format, no floating point.
+/// finite or reaches 2^62 in magnitude. Uses the fields of the format, no floating point.
 pub fn quantise(pattern: u64, scale_bits: i32) -> Option<i64> {
     let (field, fraction) = ((pattern >> 52 & 0x7ff) as i32, pattern & ((1 << 52) - 1));
     if field == 0x7ff {
@@ -213,7 +213,7 @@ pub fn quantise(pattern: u64, scale_bits: i32) -> Option<i64> {
     let shift = exponent + scale_bits;
     let magnitude = match shift {
         _ if mantissa == 0 => 0,
-        0.. if shift > 62 || mantissa > (1 << 62) >> shift => return None,
+        0.. if shift > 62 || mantissa >= (1 << 62) >> shift => return None,
         0.. => mantissa << shift,
         // Less than half a unit.
         ..-54 => 0,
@@ -307,9 +307,9 @@ mod tests {
         for x in values {
             assert_eq!(quantise(x.to_bits(), 0), Some(x.round_ties_even() as i64), "{x}");
         }
-        assert_eq!(quantise(1f64.to_bits(), 62), Some(1 << 62));
-        assert_eq!(quantise(1.000_000_1f64.to_bits(), 62), None);
-        assert_eq!(quantise((-1f64).to_bits(), 63), None);
+        assert_eq!(quantise(1f64.next_down().to_bits(), 62), Some((1 << 62) - 512));
+        assert_eq!(quantise(1f64.to_bits(), 62), None);
+        assert_eq!(quantise((-0.5f64).to_bits(), 63), None);
         assert_eq!(quantise(f64::NAN.to_bits(), 0), None);
         assert_eq!(quantise(1, 1000), Some(0));
         assert_eq!(quantise(3f64.to_bits(), -1), Some(2));
