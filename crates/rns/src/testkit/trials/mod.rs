@@ -18,7 +18,7 @@ mod refusals;
 mod sums;
 mod transform;
 
-/// All trials of a backend. `make` is called once per trial.
+/// All trials of a backend. `make` is called at least once per trial; one that opens a device should share it.
 pub fn trials<B: Backend>(make: impl Fn() -> Result<B> + Send + Sync + 'static, scale: Scale) -> Vec<Trial> {
     let mut list = List { make: Arc::new(make), scale, trials: Vec::new() };
     transform::list(&mut list);
@@ -36,9 +36,9 @@ pub fn trials<B: Backend>(make: impl Fn() -> Result<B> + Send + Sync + 'static, 
 
 /// Trials under construction.
 pub(super) struct List<B> {
-    make: Arc<dyn Fn() -> Result<B> + Send + Sync>,
+    pub(super) make: Arc<dyn Fn() -> Result<B> + Send + Sync>,
     scale: Scale,
-    trials: Vec<Trial>,
+    pub(super) trials: Vec<Trial>,
 }
 
 impl<B: Backend> List<B> {
