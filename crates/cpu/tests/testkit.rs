@@ -1,5 +1,7 @@
 //! Tests of the tests: a broken backend fails the trials, and `Opaque` reports what it is there to report.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, its helpers included")]
+
 use arras_cpu::Cpu;
 use arras_rns::testkit::{self, Fault, FaultKind, Opaque, Scale};
 use arras_rns::{

@@ -19,7 +19,8 @@ use super::{Failure, Outcome, Trial};
 const DEGREE: usize = 64;
 
 pub(super) fn list<B: Backend>(list: &mut List<B>) {
-    let files: [(&str, &'static str, fn(&Case<'_, B>) -> Outcome); 11] = [
+    type Body<B> = fn(&Case<'_, B>) -> Outcome;
+    let files: [(&str, &'static str, Body<B>); 11] = [
         ("ntt", include_str!("../../kat/ntt.json"), ntt),
         ("pointwise", include_str!("../../kat/pointwise.json"), pointwise),
         ("inner_product", include_str!("../../kat/inner_product.json"), inner_product),
@@ -194,7 +195,7 @@ fn ntt<B: Backend>(case: &Case<'_, B>) -> Outcome {
     let lab = case.single(n)?;
     same("root", &[case.number("psi")?], &[lab.ring().root(0)])?;
     let input = case.input("input", q, n)?;
-    let x: Poly<B, Coefficient> = lab.rows(0, &[input.clone()])?;
+    let x: Poly<B, Coefficient> = lab.rows(0, std::slice::from_ref(&input))?;
     let mut values: Poly<B, Evaluation> = lab.fresh(x.limbs(), 1)?;
     lab.backend.ntt(&lab.queue, &lab.tables, &mut values.view_mut(), x.view().into())?;
     case.agrees("output", "digest", "samples", &lab.first_row(&values, n)?)?;
@@ -323,7 +324,7 @@ fn mod_down<B: Backend>(case: &Case<'_, B>) -> Outcome {
 fn trim<B: Backend>(case: &Case<'_, B>) -> Outcome {
     let (bits, input) = (case.small("r")? as u32, case.vector("input")?);
     let lab = case.single(DEGREE)?;
-    let poly: Poly<B, Coefficient> = lab.rows(0, &[input.clone()])?;
+    let poly: Poly<B, Coefficient> = lab.rows(0, std::slice::from_ref(&input))?;
     let expected = super::oracle::pack(&case.vector("output")?, bits);
     let mut packed = vec![0xff; expected.len()];
     let positions = Positions::first(input.len());

@@ -9,10 +9,14 @@
 //!
 //! A trial is a name and a closure; a test binary, or a command on a machine without Rust, runs the list:
 //!
-//! ```ignore
-//! for trial in testkit::trials(Cpu::sequential, Scale::Quick)? {
-//!     println!("{}: {:?}", trial.name, (trial.run)());
+//! ```
+//! use arras_cpu::Cpu;
+//! use arras_rns::testkit::{Scale, trials};
+//!
+//! for trial in trials(|| Ok(Cpu::sequential()), Scale::Quick).iter().filter(|t| t.name.starts_with("law/")) {
+//!     (trial.run)()?;
 //! }
+//! # Ok::<(), String>(())
 //! ```
 
 use std::fmt;

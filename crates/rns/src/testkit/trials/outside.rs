@@ -223,7 +223,7 @@ fn unpack_refused<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
             lab.ensure(right, || format!("{packing:?}, {value} modulo {q} at {i}: {result:?}"))?;
         }
         let (_, values) = packing.extent(case.batch);
-        if (values * bits as usize) % 8 != 0 {
+        if !(values * bits as usize).is_multiple_of(8) {
             let result = attempt(&words, packing, &|bytes| *bytes.last_mut().unwrap_or(&mut 0) |= 0x80);
             let right = matches!(result, Err(Error::Value { operation: "unpack", .. }));
             lab.ensure(right, || format!("{packing:?}, padding that is not zero: {result:?}"))?;

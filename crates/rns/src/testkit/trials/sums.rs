@@ -117,7 +117,7 @@ fn matrix_product<B: Backend, D: Domain>(
     let limbs = case.limbs();
     // Random entries, and rows of nothing but one extreme.
     let random = |_| (lab.word() % (2 * largest as u64 + 1)) as i64 - largest;
-    let extreme = |i: usize| if i / columns % 2 == 0 { largest } else { -largest };
+    let extreme = |i: usize| if (i / columns).is_multiple_of(2) { largest } else { -largest };
     for (round, v) in variations(lab.degree()).take(4).enumerate() {
         let entries: Vec<i64> = if round % 2 == 0 {
             (0..rows * columns).map(random).collect()
