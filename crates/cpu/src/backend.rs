@@ -273,9 +273,10 @@ impl Backend for Cpu {
     fn prepare(
         &self,
         queue: &Queue,
-        _: &Tables,
+        tables: &Tables,
         polynomials: &View<'_, Self, Evaluation>,
     ) -> Result<Prepared> {
+        check::prepare(tables, polynomials)?;
         let extent =
             Extent { batch: polynomials.batch(), limbs: polynomials.limbs(), degree: polynomials.degree() };
         let mut buffer = self.allocate(queue, extent.words())?;
@@ -481,6 +482,15 @@ impl Backend for Cpu {
         right: PreparedView<'_, Self>,
     ) -> Result<()> {
         check::inner_product(tables, out, left, right)?;
+        let degree = right.prepared.extent.degree;
+        if degree != out.degree() {
+            return Err(Error::shape(
+                "inner_product",
+                "degree of the prepared operand",
+                degree,
+                out.degree(),
+            ));
+        }
         let limbs = out.limbs().len();
         let left: Vec<_> = left.iter().map(rows).collect();
         let words = out.batch() * limbs * out.degree() * left.len();

@@ -180,14 +180,14 @@ pub fn matrix_row(
     }
 }
 
-/// `x * 2^scale_bits` rounded to an integer, ties to even; `None` if not finite or beyond 2^62.
+/// `x * 2^scale_bits` rounded to an integer, ties to even; `None` if not finite or not below 2^62 in magnitude.
 ///
 /// Scaling by a power of two is exact unless it underflows, where the result rounds to 0 anyway.
 pub fn quantise(x: f64, scale_bits: i32) -> Option<i64> {
     // Two steps, because 2^1000 times the smallest subnormal and 2^-1000 times the largest float both fit.
     let half = scale_bits / 2;
     let scaled = (x * power_of_two(half) * power_of_two(scale_bits - half)).round_ties_even();
-    (scaled.abs() <= (1u64 << 62) as f64).then_some(scaled as i64)
+    (scaled.abs() < (1u64 << 62) as f64).then_some(scaled as i64)
 }
 
 /// `2^exponent` for `|exponent| <= 1000`.

@@ -372,7 +372,7 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
     /// Exact conversion of centred residues: with Q the product of the source primes and
     /// `y_i = [x_i * (Q/q_i)^-1] mod q_i` taken in `(-q_i/2, q_i/2]`, writes `sum_i y_i * (Q/q_i) mod p`.
     ///
-    /// The sum is `x + e Q` for some `|e| <= k/2` with k source limbs; it commutes with automorphisms and its mean error is 0.
+    /// The sum is `x + e Q` for x in `(-Q/2, Q/2]` and some `|e| <= k/2` with k source limbs; it commutes with automorphisms and its mean error is 0.
     fn base_convert(
         &self,
         queue: &Self::Queue,
@@ -408,7 +408,7 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
     /// Rounds 64-bit floats to integers, ties to even, and writes their residues. `values` holds the bit patterns.
     ///
     /// # Errors
-    /// [`Error::Value`] if a value is not finite or `|x| * 2^scale_bits` exceeds 2^62.
+    /// [`Error::Value`] if a value is not finite or `|x| * 2^scale_bits` reaches 2^62.
     fn quantise(
         &self,
         queue: &Self::Queue,

@@ -2,8 +2,8 @@
 
 use crate::backend::{Conversion, IntegerMatrix, Multiplicands};
 use crate::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Packing, Positions, PreparedView,
-    Quantise, Result, Ring, RingTables, SeedLabel, View, ViewMut,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, Packing, Positions,
+    PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, View, ViewMut,
 };
 
 /// Batch, limbs and degree: what has to agree between operands.
@@ -21,15 +21,11 @@ fn equal(operation: &'static str, what: &'static str, found: Shape, expected: Sh
     if found == expected { Ok(()) } else { Err(Error::shape(operation, what, found, expected)) }
 }
 
-fn same_ring(operation: &'static str, ring: &Ring, (_, limbs, degree): Shape) -> Result<()> {
+fn same_ring(operation: &'static str, ring: &Ring, (_, found, degree): Shape) -> Result<()> {
     if degree != ring.degree() {
         return Err(Error::shape(operation, "degree", degree, ring.degree()));
     }
-    if !limbs.is_subset(ring.limbs()) {
-        let missing = limbs.difference(ring.limbs());
-        return Err(Error::MissingLimbs { operation, missing, available: ring.limbs() });
-    }
-    Ok(())
+    limbs(operation, ring, found)
 }
 
 /// An output that belongs to the ring of the tables.
@@ -113,12 +109,23 @@ pub fn automorphism<B: Backend, D: Domain>(
     Ok(())
 }
 
+/// The polynomials of [`Backend::prepare`].
+pub fn prepare<B: Backend>(tables: &B::Tables, polynomials: &View<'_, B, Evaluation>) -> Result<()> {
+    same_ring("prepare", tables.ring(), of(polynomials))
+}
+
+/// Limbs that all have to be in the ring.
+pub fn limbs(operation: &'static str, ring: &Ring, limbs: LimbSet) -> Result<()> {
+    let missing = limbs.difference(ring.limbs());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::MissingLimbs { operation, missing, available: ring.limbs() })
+}
+
 /// The limb sets of [`Backend::converter`].
 pub fn converter(ring: &Ring, source: LimbSet, target: LimbSet) -> Result<()> {
-    let missing = source.union(target).difference(ring.limbs());
-    if !missing.is_empty() {
-        return Err(Error::MissingLimbs { operation: "converter", missing, available: ring.limbs() });
-    }
+    limbs("converter", ring, source.union(target))?;
     if source.is_empty() || target.is_empty() || !source.intersection(target).is_empty() {
         return Err(Error::shape(
             "converter",
@@ -162,11 +169,24 @@ pub fn inner_product<B: Backend>(
         let missing = out.limbs().difference(right.prepared.limbs());
         return Err(Error::MissingLimbs { operation: NAME, missing, available: right.prepared.limbs() });
     }
-    let last = right.entry(left.len() - 1, out.batch().saturating_sub(1));
-    if last >= right.prepared.entries() {
-        return Err(Error::shape(NAME, "last prepared entry", last, 0..right.prepared.entries()));
+    let last = (left.len() - 1)
+        .checked_mul(right.term_stride)
+        .zip(out.batch().saturating_sub(1).checked_mul(right.batch_stride))
+        .and_then(|(k, b)| right.first.checked_add(k)?.checked_add(b));
+    match last {
+        Some(last) if last < right.prepared.entries() => Ok(()),
+        _ => Err(Error::shape(NAME, "last prepared entry", last, 0..right.prepared.entries())),
     }
-    Ok(())
+}
+
+/// The outputs of [`Backend::key_switch`]: checked together, so that a refusal leaves both as they are.
+pub fn key_switch<B: Backend>(
+    plan: &KeySwitchPlan<B>,
+    out: &[&mut ViewMut<'_, B, Evaluation>; 2],
+    d: &View<'_, B, Evaluation>,
+) -> Result<()> {
+    let expected = (d.batch(), plan.limbs(), d.degree());
+    out.iter().try_for_each(|out| equal("key_switch", "shape of the output", of_out(out), expected))
 }
 
 /// The entries of [`Backend::matrix`].
@@ -278,6 +298,9 @@ pub fn trim<B: Backend>(
     }
     if !(1..=60).contains(&bits) {
         return Err(Error::shape("trim", "bits", bits, 1..61));
+    }
+    if positions.count > input.degree() {
+        return Err(Error::shape("trim", "number of positions", positions.count, 0..input.degree() + 1));
     }
     let last =
         positions.count.checked_sub(1).map(|n| n.checked_mul(positions.step)?.checked_add(positions.first));

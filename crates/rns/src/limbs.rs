@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(LimbSet::range(2..5).iter().collect::<Vec<_>>(), [2, 3, 4]);
         assert_eq!(LimbSet::range(0..128).len(), 128);
         assert!(LimbSet::single(128).is_empty());
-        assert!(LimbSet::range(3..2).is_empty());
+        assert!(LimbSet::range(std::ops::Range { start: 3, end: 2 }).is_empty());
         assert_eq!(format!("{:?}", LimbSet::range(0..3)), "{0, 1, 2}");
     }
 }

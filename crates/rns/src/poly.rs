@@ -64,7 +64,8 @@ impl<B: Backend, D: Domain> Poly<B, D> {
     /// Memory for `batch` polynomials with the given limbs; the contents are unspecified until written.
     ///
     /// # Errors
-    /// [`Error::MissingLimbs`] if the ring lacks a limb, [`Error::Device`] if there is not enough memory.
+    /// [`Error::MissingLimbs`] if `limbs` is empty or the ring lacks one, [`Error::Device`] if there is not enough memory,
+    /// [`Error::Shape`] if its size does not even fit a word.
     pub fn allocate(
         backend: &B,
         queue: &B::Queue,
@@ -77,6 +78,10 @@ impl<B: Backend, D: Domain> Poly<B, D> {
             return Err(Error::MissingLimbs { operation: "allocate", missing, available: ring.limbs() });
         }
         let extent = Extent { batch, limbs, degree: ring.degree() };
+        let row = limbs.len() * ring.degree();
+        if batch.checked_mul(row).is_none() {
+            return Err(Error::shape("allocate", "batch", batch, 0..usize::MAX / row));
+        }
         Ok(Self { buffer: backend.allocate(queue, extent.words())?, extent, domain: PhantomData })
     }
 
@@ -102,6 +107,7 @@ impl<B: Backend, D: Domain> Poly<B, D> {
         View {
             segments: SmallVec::from_elem(segment, 1),
             limbs: self.extent.limbs,
+            degree: self.extent.degree,
             repeat: 1,
             domain: PhantomData,
         }
@@ -111,7 +117,12 @@ impl<B: Backend, D: Domain> Poly<B, D> {
     pub fn view_mut(&mut self) -> ViewMut<'_, B, D> {
         let extent = self.extent;
         let segment = SegmentMut { buffer: &mut self.buffer, extent, first: 0, count: extent.batch };
-        ViewMut { segments: SmallVec::from_iter([segment]), limbs: extent.limbs, domain: PhantomData }
+        ViewMut {
+            segments: SmallVec::from_iter([segment]),
+            limbs: extent.limbs,
+            degree: extent.degree,
+            domain: PhantomData,
+        }
     }
 
     /// The same memory, said to hold values of another domain: what an in-place transform leaves behind.
@@ -171,6 +182,7 @@ pub struct SegmentMut<'a, T> {
 pub struct View<'a, B: Backend, D: Domain> {
     segments: SmallVec<[Segment<'a, B::Buffer>; 1]>,
     limbs: LimbSet,
+    degree: usize,
     repeat: usize,
     domain: PhantomData<D>,
 }
@@ -207,6 +219,9 @@ impl<'a, B: Backend, D: Domain> View<'a, B, D> {
 
     fn unroll(&mut self) {
         let once = self.segments.clone();
+        if self.repeat == 0 {
+            self.segments.clear();
+        }
         for _ in 1..self.repeat {
             self.segments.extend_from_slice(&once);
         }
@@ -243,18 +258,24 @@ impl<'a, B: Backend, D: Domain> View<'a, B, D> {
 
     /// The whole sequence of polynomials, `times` times over (a broadcast, without copying).
     pub fn repeat(mut self, times: usize) -> Self {
-        self.repeat *= times;
+        self.repeat = self.repeat.saturating_mul(times);
         self
     }
 
     /// The same memory, said to hold values of another domain.
     pub fn retag<E: Domain>(self) -> View<'a, B, E> {
-        View { segments: self.segments, limbs: self.limbs, repeat: self.repeat, domain: PhantomData }
+        View {
+            segments: self.segments,
+            limbs: self.limbs,
+            degree: self.degree,
+            repeat: self.repeat,
+            domain: PhantomData,
+        }
     }
 
     /// Number of polynomials, repetitions included.
     pub fn batch(&self) -> usize {
-        self.repeat * self.segments.iter().map(|segment| segment.count).sum::<usize>()
+        self.segments.iter().map(|segment| segment.count).sum::<usize>().saturating_mul(self.repeat)
     }
 
     /// The limbs of interest.
@@ -264,7 +285,7 @@ impl<'a, B: Backend, D: Domain> View<'a, B, D> {
 
     /// Coefficients per limb.
     pub fn degree(&self) -> usize {
-        self.segments.first().map_or(0, |segment| segment.extent.degree)
+        self.degree
     }
 
     /// The stretches of memory, for backends.
@@ -298,7 +319,13 @@ impl<'a, B: Backend, D: Domain> View<'a, B, D> {
             first: s.first,
             count: s.count,
         });
-        View { segments: segments.collect(), limbs: self.limbs, repeat: self.repeat, domain: PhantomData }
+        View {
+            segments: segments.collect(),
+            limbs: self.limbs,
+            degree: self.degree,
+            repeat: self.repeat,
+            domain: PhantomData,
+        }
     }
 }
 
@@ -306,6 +333,7 @@ impl<'a, B: Backend, D: Domain> View<'a, B, D> {
 pub struct ViewMut<'a, B: Backend, D: Domain> {
     segments: SmallVec<[SegmentMut<'a, B::Buffer>; 1]>,
     limbs: LimbSet,
+    degree: usize,
     domain: PhantomData<D>,
 }
 
@@ -357,7 +385,7 @@ impl<'a, B: Backend, D: Domain> ViewMut<'a, B, D> {
 
     /// The same memory, said to hold values of another domain.
     pub fn retag<E: Domain>(self) -> ViewMut<'a, B, E> {
-        ViewMut { segments: self.segments, limbs: self.limbs, domain: PhantomData }
+        ViewMut { segments: self.segments, limbs: self.limbs, degree: self.degree, domain: PhantomData }
     }
 
     /// The same memory, to read.
@@ -368,7 +396,13 @@ impl<'a, B: Backend, D: Domain> ViewMut<'a, B, D> {
             first: s.first,
             count: s.count,
         });
-        View { segments: segments.collect(), limbs: self.limbs, repeat: 1, domain: PhantomData }
+        View {
+            segments: segments.collect(),
+            limbs: self.limbs,
+            degree: self.degree,
+            repeat: 1,
+            domain: PhantomData,
+        }
     }
 
     /// Number of polynomials.
@@ -383,7 +417,7 @@ impl<'a, B: Backend, D: Domain> ViewMut<'a, B, D> {
 
     /// Coefficients per limb.
     pub fn degree(&self) -> usize {
-        self.segments.first().map_or(0, |segment| segment.extent.degree)
+        self.degree
     }
 
     /// The stretches of memory, for backends.
@@ -402,7 +436,7 @@ impl<'a, B: Backend, D: Domain> ViewMut<'a, B, D> {
             first: s.first,
             count: s.count,
         });
-        ViewMut { segments: segments.collect(), limbs: self.limbs, domain: PhantomData }
+        ViewMut { segments: segments.collect(), limbs: self.limbs, degree: self.degree, domain: PhantomData }
     }
 }
 

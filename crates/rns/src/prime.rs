@@ -1,5 +1,6 @@
 //! Finding primes that support a negacyclic NTT.
 
+use crate::ring::MAX_DEGREE;
 use crate::{Error, Modulus, Result};
 
 /// Whether `n` is prime. Deterministic for every 64-bit integer: Miller-Rabin to the first twelve prime bases
@@ -54,23 +55,27 @@ fn descending(bits: u32, step: u64) -> impl Iterator<Item = u64> {
 /// leaving out those in `taken`.
 ///
 /// # Errors
-/// [`Error::NotEnoughPrimes`] if there are fewer, or if `bits` is not in `2..=60`.
+/// [`Error::NotEnoughPrimes`] if there are fewer, or if `bits` is not in `2..=60`; [`Error::Degree`] if `degree` is not a
+/// power of two up to 2^17.
 pub fn ntt_primes(bits: u32, degree: usize, count: usize, taken: &[u64]) -> Result<Vec<u64>> {
-    collect(bits, degree, 2 * degree as u64, count, taken)
+    collect(bits, degree, (degree as u64).saturating_mul(2), count, taken)
 }
 
-/// Like [`ntt_primes`], but of the form `c * 2^32 + 1`, valid for every degree up to 2^31.
+/// Like [`ntt_primes`], but of the form `c * 2^32 + 1`, valid for every degree.
 ///
 /// Multiplying by such a prime costs a shift and an addition, which saves three instructions of a 64-bit butterfly
 /// on a GPU. There are thirteen of 40 bits and 7639 of 50 bits.
 ///
 /// # Errors
-/// [`Error::NotEnoughPrimes`] if there are fewer, or if `bits` is not in `33..=60`.
+/// As for [`ntt_primes`], with `bits` in `33..=60`.
 pub fn shifted_primes(bits: u32, degree: usize, count: usize, taken: &[u64]) -> Result<Vec<u64>> {
     collect(bits, degree, 1 << 32, count, taken)
 }
 
 fn collect(bits: u32, degree: usize, step: u64, count: usize, taken: &[u64]) -> Result<Vec<u64>> {
+    if !degree.is_power_of_two() || degree > MAX_DEGREE {
+        return Err(Error::Degree { degree });
+    }
     if !(2..=Modulus::MAX_BITS).contains(&bits) || step >> (bits - 1) > 1 {
         return Err(Error::NotEnoughPrimes { bits, degree, found: 0, wanted: count });
     }
@@ -84,6 +89,7 @@ fn collect(bits: u32, degree: usize, step: u64, count: usize, taken: &[u64]) -> 
 #[cfg(test)]
 mod tests {
     use super::{is_prime, ntt_primes, shifted_primes};
+    use crate::Error;
 
     #[test]
     fn small_numbers_match_a_sieve() {
@@ -110,5 +116,8 @@ mod tests {
         }
         assert!(ntt_primes(61, 4096, 1, &[]).is_err() && ntt_primes(1, 4096, 1, &[]).is_err());
         assert!(ntt_primes(13, 1 << 17, 1, &[]).is_err());
+        for degree in [0, 3, 1 << 63, usize::MAX] {
+            assert_eq!(ntt_primes(50, degree, 1, &[]), Err(Error::Degree { degree }));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The ring Z[X]/(X^N + 1) and a chain of primes.
+//! The ring Z\[X\]/(X^N + 1) and a chain of primes.
 
 use crate::{Error, LimbSet, Modulus, Result, prime};
 

@@ -4,7 +4,7 @@
 
 use crate::{
     Backend, Coefficient, Error, Evaluation, Input, LimbSet, Poly, PreparedView, Result, RingTables, View,
-    ViewMut,
+    ViewMut, check,
 };
 
 /// Constants and scratch memory for dropping a set of limbs: rescaling drops the last one, key switching the special
@@ -111,11 +111,11 @@ pub struct KeySwitchPlan<B: Backend> {
 
 impl<B: Backend> KeySwitchPlan<B> {
     /// A plan for batches of up to `batch` polynomials with limbs `limbs`, of which each digit takes its share, and the
-    /// special primes `special`. Digits whose limbs are all gone at this level are left out.
+    /// special primes `special`. The last digits are left out if all their limbs are gone at this level.
     ///
     /// # Errors
-    /// [`Error::SpecialTooSmall`] if the product of the special primes is below the largest digit (the noise would not
-    /// shrink), [`Error::Shape`] if the digits do not cover `limbs` exactly, and if memory runs out.
+    /// [`Error::MissingLimbs`] if the ring lacks a limb, [`Error::SpecialTooSmall`] if the product of the special primes is below the largest digit (the noise would not
+    /// shrink), [`Error::Shape`] if the digits do not cover `limbs` exactly or other digits than the last are gone, and if memory runs out.
     pub fn new(
         backend: &B,
         queue: &B::Queue,
@@ -126,10 +126,15 @@ impl<B: Backend> KeySwitchPlan<B> {
         batch: usize,
     ) -> Result<Self> {
         let ring = tables.ring();
+        check::limbs("key switch", ring, limbs.union(special))?;
         let present = digits.iter().map(|digit| digit.intersection(limbs)).collect::<Vec<_>>();
         let union = present.iter().fold(LimbSet::EMPTY, |all, &digit| all.union(digit));
         if union != limbs || present.iter().map(|digit| digit.len()).sum::<usize>() != limbs.len() {
             return Err(Error::shape("key switch", "limbs of the digits", present, limbs));
+        }
+        // The entries of a key are found by counting digits.
+        if present.iter().skip_while(|digit| !digit.is_empty()).any(|digit| !digit.is_empty()) {
+            return Err(Error::shape("key switch", "digits", present, "none gone before one that is left"));
         }
         let digit_bits = present.iter().map(|&digit| ring.log_modulus(digit)).fold(0.0, f64::max);
         let special_bits = ring.log_modulus(special);
@@ -234,6 +239,7 @@ pub fn key_switch<B: Backend>(
     out: [&mut ViewMut<'_, B, Evaluation>; 2],
     d: &View<'_, B, Evaluation>,
 ) -> Result<()> {
+    check::key_switch(plan, &out, d)?;
     backend.mod_up(queue, tables, plan, d)?;
     backend.gadget_product(queue, tables, plan, key)?;
     for (sum, out) in plan.sums.iter().zip(out) {
