@@ -24,7 +24,6 @@ macro_rules! features {
         "features server"
     };
 }
-use features;
 
 pub mod classify;
 
