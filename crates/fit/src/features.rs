@@ -249,16 +249,6 @@ fn index_of_each(texts: &[String]) -> (Vec<String>, Vec<usize>) {
     (distinct, indices)
 }
 
-/// Feeds arbitrary bytes to the reader; what it accepts must survive a round trip unchanged.
-///
-/// # Panics
-/// Only if the reader and the writer disagree, which is the finding a fuzzer looks for.
-pub fn fuzz_one(bytes: &[u8]) {
-    let Ok(features) = Features::from_bytes("fuzz", bytes) else { return };
-    let again = features.to_bytes("fuzz").and_then(|bytes| Features::from_bytes("fuzz", &bytes));
-    assert!(again.is_ok_and(|again| again == features));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,7 +366,7 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            fuzz_one(&flipped);
+            crate::fuzz::fuzz_one(&flipped);
         }
     }
 }

@@ -234,18 +234,5 @@ fn by_name(
     names.iter().map(text_for).collect()
 }
 
-/// Feeds arbitrary bytes to every reader of this module.
-pub fn fuzz_one(bytes: &[u8]) {
-    for format in [Format::Npy, Format::Csv] {
-        if let Ok(features) = from_bytes("fuzz", bytes, format) {
-            assert!(features.check("fuzz").is_ok());
-        }
-    }
-    let names = numbered_names(2);
-    if let Ok(labels) = column_for(&names, "fuzz", bytes, "label") {
-        assert_eq!(labels.len(), 2);
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //!
 //! - [`features`]: the file of CLS tokens; [`import`]: the same from NumPy, CSV and foreign safetensors files.
 //! - [`ridge`]: multi-class ridge regression in closed form, its penalty chosen by leaving groups out.
-//! - [`train`]: features to a [`Head`](arras_heads::Head) with its model card.
+//! - [`mod@train`]: features to a [`Head`](arras_heads::Head) with its model card.
 //! - [`metrics`]: confusion, accuracy, AUC and calibration with intervals by group bootstrap.
 //! - [`baseline`]: what colour alone can tell.
 //! - [`tiles`]: synthetic H&E-like images whose classes differ in texture, not in colour.
@@ -10,6 +10,8 @@
 pub mod baseline;
 mod error;
 pub mod features;
+#[cfg(any(test, feature = "testkit"))]
+mod fuzz;
 pub mod import;
 pub mod metrics;
 mod random;
@@ -19,5 +21,7 @@ pub mod train;
 
 pub use error::Error;
 pub use features::Features;
+#[cfg(feature = "testkit")]
+pub use fuzz::fuzz_one;
 pub use metrics::{Evaluation, evaluate};
 pub use train::{Trained, train};

@@ -149,8 +149,8 @@ impl Patient {
             // Ruifrok and Johnston (2001), rounded.
             haematoxylin: around([0.65, 0.70, 0.29], 0.04),
             eosin: around([0.07, 0.99, 0.11], 0.04).map(|density| density.max(0.02)),
-            mean: around([0.76, 0.62, 0.74], 0.02),
-            deviation: around([0.10, 0.11, 0.07], 0.006),
+            mean: around([0.79, 0.61, 0.76], 0.02),
+            deviation: around([0.11, 0.11, 0.075], 0.006),
             cell_size: stream.uniform(0.9, 1.1),
         }
     }

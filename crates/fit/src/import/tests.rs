@@ -97,7 +97,7 @@ fn no_truncation_or_flipped_bit_of_an_array_panics() {
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        fuzz_one(&flipped);
+        crate::fuzz::fuzz_one(&flipped);
     }
 }
 

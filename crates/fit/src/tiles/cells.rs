@@ -12,7 +12,7 @@ const OVERHANG: f32 = 6.0;
 /// Share of the area under nuclei: the same in every class.
 const AREA: [f32; 2] = [0.17, 0.23];
 /// Share of the nuclear area that follows the pattern of the class; the rest is spread over the stroma.
-const PURITY: [f32; 2] = [0.55, 0.95];
+const PURITY: [f32; 2] = [0.47, 0.95];
 
 /// A vector of the plane; directions have length 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -153,37 +153,33 @@ impl Field {
         }
     }
 
-    /// Rings of radial nuclei around lumina.
+    /// Rings of radial nuclei around lumina, as long as a whole ring fits into the area.
     fn glands(&mut self, stream: &mut Stream, area: f32) {
         for _ in 0..TRIES {
-            if self.is_full(area) {
-                return;
-            }
-            let radius = stream.uniform(8.0, 15.0);
-            let centre = Vector::anywhere(stream);
+            let (centre, radius) = (Vector::anywhere(stream), stream.uniform(8.0, 15.0));
+            let nucleus = GLANDULAR.radius * self.cell_size;
+            let pitch = 1.9 * nucleus;
+            let count = std::f32::consts::TAU * radius / pitch;
+            let fits = self.covered + count * std::f32::consts::PI * nucleus * nucleus < area;
             let is_free = self
                 .cells
                 .lumina
                 .iter()
                 .all(|other| centre.distance(other.centre) > radius + other.radius + 9.0);
-            if is_free {
-                self.ring(stream, area, centre, radius);
+            if fits && is_free {
+                self.cells.lumina.push(Lumen { centre, radius: radius - 3.0 });
+                self.ring(stream, centre, radius, pitch, count as usize);
             }
         }
     }
 
-    fn ring(&mut self, stream: &mut Stream, area: f32, centre: Vector, radius: f32) {
-        self.cells.lumina.push(Lumen { centre, radius: radius - 3.0 });
-        let pitch = 2.0 * GLANDULAR.radius * self.cell_size * 0.95;
-        let count = (std::f32::consts::TAU * radius / pitch) as usize;
+    fn ring(&mut self, stream: &mut Stream, centre: Vector, radius: f32, pitch: f32, count: usize) {
         let mut outward = Vector::direction(stream);
         for _ in 0..count {
             // The tangent of half the angle between neighbours; exact to second order, and jittered anyway.
             outward = outward.turned(0.5 * pitch / radius * (1.0 + 0.15 * stream.bell()));
             let on_ring = centre.plus(outward, radius + 0.8 * stream.bell());
-            if !self.is_full(area) {
-                self.place(stream, &GLANDULAR, on_ring, outward);
-            }
+            self.place(stream, &GLANDULAR, on_ring, outward);
         }
     }
 

@@ -154,11 +154,12 @@ fn place(shape: &[usize], mut index: usize) -> Vec<usize> {
     place
 }
 
+/// A value of the header's JSON object. Serialized in the order of its fields whatever serde_json's features.
 #[derive(Serialize)]
-struct Entry<'a> {
-    dtype: &'static str,
-    shape: &'a [usize],
-    data_offsets: [usize; 2],
+#[serde(untagged)]
+enum Entry<'a> {
+    Metadata(&'a BTreeMap<&'a str, String>),
+    Tensor { dtype: &'static str, shape: &'a [usize], data_offsets: [usize; 2] },
 }
 
 /// Writes f32 tensors in the given order, and the metadata sorted by key.
@@ -170,10 +171,9 @@ pub fn encode(
     tensors: &[(&str, &[usize], &[f32])],
     metadata: &BTreeMap<&str, String>,
 ) -> Result<Vec<u8>, Error> {
-    let mut header = serde_json::Map::new();
-    let json = |error| Error::malformed(file, "header", error);
+    let mut header = BTreeMap::new();
     if !metadata.is_empty() {
-        header.insert("__metadata__".to_owned(), serde_json::to_value(metadata).map_err(json)?);
+        header.insert("__metadata__", Entry::Metadata(metadata));
     }
     let mut end = 0;
     for &(name, shape, values) in tensors {
@@ -185,10 +185,9 @@ pub fn encode(
         }
         let start = end;
         end += size_of_val(values);
-        let entry = Entry { dtype: "F32", shape, data_offsets: [start, end] };
-        header.insert(name.to_owned(), serde_json::to_value(entry).map_err(json)?);
+        header.insert(name, Entry::Tensor { dtype: "F32", shape, data_offsets: [start, end] });
     }
-    let mut header = serde_json::to_vec(&header).map_err(json)?;
+    let mut header = serde_json::to_vec(&header).map_err(|error| Error::malformed(file, "header", error))?;
     header.resize(header.len().next_multiple_of(LENGTH_BYTES), b' ');
 
     let mut bytes = Vec::with_capacity(LENGTH_BYTES + header.len() + end);

@@ -65,6 +65,14 @@ fn heads_are_written_and_read_by_path() {
     assert!(Head::read(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
 }
 
+/// If this fails the format has changed: heads that users have must still load.
+#[test]
+fn the_file_is_what_it_was() {
+    let golden = include_bytes!("golden.safetensors");
+    assert_eq!(Head::from_bytes("golden", golden).unwrap(), head(2, 3));
+    assert_eq!(head(2, 3).to_bytes("golden").unwrap(), golden);
+}
+
 #[test]
 fn what_is_written_is_a_plain_safetensors_file() {
     let head = head(3, 4);
