@@ -1,0 +1,370 @@
+//! The commands as a user runs them: the whole road through files, and every file that can be handed over, damaged.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ARRAS: &str = env!("CARGO_BIN_EXE_arras");
+const SERVER: &str = env!("CARGO_BIN_EXE_arras-server");
+
+fn run_in(folder: &Path, program: &str, arguments: &[&str]) -> Output {
+    Command::new(program).args(arguments).arg("--quiet").current_dir(folder).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command that has to succeed; its JSON.
+fn json_of(folder: &Path, program: &str, arguments: &[&str]) -> Value {
+    let output = run_in(folder, program, &[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
+/// Runs a command that has to fail with one line that contains all of `expected`, and leave no `output` behind.
+fn refused(folder: &Path, program: &str, arguments: &[&str], expected: &[&str], output: &str) {
+    let result = run_in(folder, program, arguments);
+    let message = text(&result.stderr);
+    assert!(matches!(result.status.code(), Some(1 | 2)), "{arguments:?}: {:?}, {message}", result.status);
+    assert!(message.starts_with("error: ") && message.lines().count() == 1, "{arguments:?}: {message}");
+    for part in expected {
+        assert!(message.contains(part), "{arguments:?}: '{part}' is not in: {message}");
+    }
+    assert!(!folder.join(output).exists(), "{arguments:?} left {output} behind");
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(
+        names.into_iter().all(|name| !name.contains("tmp")),
+        "{arguments:?} left a temporary file behind"
+    );
+}
+
+/// A folder in which the whole road has been walked once.
+fn road() -> &'static Path {
+    static ROAD: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = ROAD.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_path_buf();
+        let walk = |program, arguments: &[&str]| json_of(&path, program, arguments);
+        walk(ARRAS, &["tiles", "-o", "tiles", "--per-class", "9", "--seed", "1", "--patients", "3"]);
+        walk(ARRAS, &["embed", "tiles", "--random", "1", "-o", "cls.safetensors"]);
+        walk(ARRAS, &["fit", "--features", "cls.safetensors", "-o", "head.safetensors"]);
+        walk(ARRAS, &["keygen", "-o", "keys"]);
+        walk(ARRAS, &["encrypt", "--keys", "keys", "--features", "cls.safetensors", "-o", "ct.arras"]);
+        walk(SERVER, &["classify", "--head", "head.safetensors", "--input", "ct.arras", "-o", "reply.arras"]);
+        walk(ARRAS, &["decrypt", "--keys", "keys", "--input", "reply.arras", "-o", "logits.safetensors"]);
+        (folder, path)
+    });
+    path
+}
+
+/// A copy of the road's files in a folder of its own.
+fn copy_of_road() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["cls.safetensors", "head.safetensors", "ct.arras", "reply.arras"] {
+        fs::copy(road().join(name), folder.path().join(name)).unwrap();
+    }
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    for name in ["keys/secret", "keys/public"] {
+        fs::copy(road().join(name), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn files_and_one_process_give_the_same_decisions() {
+    let folder = road();
+    let infer = ["infer", "tiles", "--random", "1", "--head", "head.safetensors", "--predictions", "out.csv"];
+    let report = json_of(folder, ARRAS, &infer);
+    assert_eq!((report["images"].as_u64(), report["disagreements"].as_u64()), (Some(27), Some(0)));
+    for field in
+        ["accuracy_clear", "accuracy_encrypted", "logit_bound", "max_abs_logit_difference", "budget_ms"]
+    {
+        assert!(report[field].is_f64(), "{field}: {report}");
+    }
+    for stage in ["decode", "vit", "encode", "encrypt", "server", "decrypt"] {
+        assert!(report["stages_ms"][stage].as_f64().unwrap() > 0.0, "{stage}");
+    }
+    for scope in ["single", "amortised"] {
+        assert!(report["encrypted_inference_ms"][scope].as_f64().unwrap() > 0.0, "{scope}");
+    }
+    assert!(report["max_abs_logit_difference"].as_f64() <= report["logit_bound"].as_f64());
+    assert!(report["upload_bytes_per_image"].as_f64().unwrap() <= 4900.0);
+    // The logits that travelled through files, against the predictions of the one process.
+    let bytes = fs::read(folder.join("logits.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let shape: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    assert_eq!(shape["logits"]["shape"], serde_json::json!([27, 3]));
+    let logits: Vec<f32> =
+        bytes[8 + header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let mut predictions = csv::Reader::from_path(folder.join("out.csv")).unwrap();
+    let bound = 2.0 * report["logit_bound"].as_f64().unwrap() as f32;
+    for (record, logits) in predictions.records().zip(logits.chunks_exact(3)) {
+        let record = record.unwrap();
+        for (class, logit) in logits.iter().enumerate() {
+            let score: f32 = record[5 + class].parse().unwrap();
+            assert!((score - logit).abs() <= bound, "{}: {score} against {logit}", &record[0]);
+        }
+    }
+    let metrics = json_of(folder, ARRAS, &["evaluate", "out.csv"]);
+    assert_eq!(metrics["accuracy"]["value"], report["accuracy_encrypted"]);
+    assert_eq!(metrics["bootstrap"]["by_group"], true);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_secret_key_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |name: &str| fs::metadata(road().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("keys"), mode("keys/secret")), (0o700, 0o600));
+    refused(road(), ARRAS, &["keygen", "-o", "keys"], &["keys/secret", "never overwritten"], "none");
+}
+
+#[test]
+fn damaged_frames_are_refused_by_name() {
+    type Case = (&'static str, &'static str, &'static [&'static str]);
+    let cases: [Case; 3] = [
+        (
+            "ct.arras",
+            SERVER,
+            &["classify", "--head", "head.safetensors", "--input", "ct.arras", "-o", "none"],
+        ),
+        ("reply.arras", ARRAS, &["decrypt", "--keys", "keys", "--input", "reply.arras", "-o", "none"]),
+        ("keys/secret", ARRAS, &["decrypt", "--keys", "keys", "--input", "reply.arras", "-o", "none"]),
+    ];
+    let folder = copy_of_road();
+    for (name, program, arguments) in cases {
+        let whole = fs::read(folder.path().join(name)).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 4;
+        let mut huge = whole.clone();
+        huge[8..16].fill(0xff);
+        let mut later = whole.clone();
+        later[4] = 0xff;
+        let longer = [&whole[..], &[0]].concat();
+        let kinds: [(&str, &[u8]); 8] = [
+            ("empty", &[]),
+            ("truncated", &whole[..whole.len() - 1]),
+            ("a header only", &whole[..40]),
+            ("flipped", &flipped),
+            ("a huge length", &huge),
+            ("a later version", &later),
+            ("longer", &longer),
+            ("of another kind", b"\x89PNG\r\n\x1a\n and so on"),
+        ];
+        for (kind, bytes) in kinds {
+            println!("{name} {kind}");
+            fs::write(folder.path().join(name), bytes).unwrap();
+            refused(folder.path(), program, arguments, &[name], "none");
+        }
+        fs::remove_file(folder.path().join(name)).unwrap();
+        refused(folder.path(), program, arguments, &[name], "none");
+        fs::write(folder.path().join(name), whole).unwrap();
+    }
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused_with_the_numbers() {
+    let folder = copy_of_road();
+    let path = folder.path();
+    let classify = |head: &'static str| ["classify", "--head", head, "--input", "ct.arras", "-o", "none"];
+    json_of(path, ARRAS, &["keygen", "--preset", "linear-wide", "-o", "wide"]);
+    refused(
+        path,
+        ARRAS,
+        &["decrypt", "--keys", "wide", "--input", "reply.arras", "-o", "none"],
+        &["reply.arras"],
+        "none",
+    );
+    fs::write(path.join("iris.csv"), "a,b,label\n1,2,x\n3,4,y\n5,7,x\n2,2,y\n").unwrap();
+    json_of(path, ARRAS, &["import", "iris.csv", "-o", "iris.safetensors"]);
+    json_of(
+        path,
+        ARRAS,
+        &["fit", "--features", "iris.safetensors", "--l2", "1", "-o", "iris-head.safetensors"],
+    );
+    refused(path, SERVER, &classify("iris-head.safetensors"), &["ct.arras", "2 features", "768"], "none");
+    refused(path, SERVER, &classify("ct.arras"), &["ct.arras"], "none");
+    refused(path, SERVER, &classify("missing.safetensors"), &["missing.safetensors"], "none");
+    json_of(
+        path,
+        ARRAS,
+        &["embed", road().join("tiles").to_str().unwrap(), "--random", "2", "-o", "other.safetensors"],
+    );
+    json_of(
+        path,
+        ARRAS,
+        &["encrypt", "--keys", "keys", "--features", "other.safetensors", "-o", "other.arras"],
+    );
+    let other = ["classify", "--head", "head.safetensors", "--input", "other.arras", "-o", "none"];
+    refused(path, SERVER, &other, &["other.arras", "backbone"], "none");
+    let infer =
+        ["infer", road().join("tiles").to_str().unwrap(), "--random", "2", "--head", "head.safetensors"];
+    refused(path, ARRAS, &infer, &["head.safetensors", "backbone"], "none");
+}
+
+#[test]
+fn features_beyond_the_bounds_are_refused_by_row() {
+    let folder = copy_of_road();
+    let path = folder.path();
+    let encrypt = ["encrypt", "--keys", "keys", "--features", "big.safetensors", "-o", "none"];
+    fs::write(path.join("big.csv"), "1,2\n3,-17\n").unwrap();
+    json_of(path, ARRAS, &["import", "big.csv", "-o", "big.safetensors"]);
+    refused(path, ARRAS, &encrypt, &["big.safetensors", "row 1", "feature 1", "-17", "16"], "none");
+    for (contents, expected) in [
+        ("1,2\n3,nan\n", "line 2"),
+        ("1,2\n3\n", "line 2"),
+        ("", "bad.csv"),
+        ("1,2\n3,inf\n", "line 2"),
+        ("1,x\n2,y\n3,\u{0}\n", "bad.csv"),
+    ] {
+        fs::write(path.join("bad.csv"), contents).unwrap();
+        refused(path, ARRAS, &["import", "bad.csv", "-o", "none"], &["bad.csv", expected], "none");
+    }
+}
+
+#[test]
+fn damaged_tensors_are_refused_by_name() {
+    let folder = copy_of_road();
+    let path = folder.path();
+    for (name, arguments) in [
+        ("cls.safetensors", ["fit", "--features", "cls.safetensors", "-o", "none"].as_slice()),
+        (
+            "head.safetensors",
+            &["classify", "--head", "head.safetensors", "--input", "ct.arras", "-o", "none"],
+        ),
+    ] {
+        let whole = fs::read(path.join(name)).unwrap();
+        let mut huge = whole.clone();
+        huge[..8].fill(0xff);
+        let mut nan = whole.clone();
+        let end = nan.len();
+        nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+        for bytes in
+            [&[][..], &whole[..7], &whole[..whole.len() - 1], &huge, &nan, b"not a tensor file at all"]
+        {
+            fs::write(path.join(name), bytes).unwrap();
+            refused(path, ARRAS, arguments, &[name], "none");
+        }
+        fs::write(path.join(name), whole).unwrap();
+    }
+}
+
+#[test]
+fn a_server_is_not_given_secrets() {
+    let folder = copy_of_road();
+    let path = folder.path();
+    fs::copy(path.join("ct.arras"), path.join("keys/ct.arras")).unwrap();
+    for program in [SERVER, ARRAS] {
+        let beside = ["classify", "--head", "head.safetensors", "--input", "keys/ct.arras", "-o", "none"];
+        refused(path, program, &beside, &["keys/secret"], "none");
+        let folder = ["classify", "--head", "head.safetensors", "--input", "keys", "-o", "none"];
+        refused(path, program, &folder, &["keys/secret"], "none");
+    }
+}
+
+#[test]
+fn one_bad_image_is_reported_and_the_rest_classified() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images/mixed");
+    fs::create_dir_all(&images).unwrap();
+    let tiles = road().join("tiles/solid");
+    let mut count = 0;
+    for entry in fs::read_dir(tiles).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), images.join(entry.file_name())).unwrap();
+        count += 1;
+    }
+    fs::write(images.join("broken.png"), b"\x89PNG\r\n\x1a\n").unwrap();
+    fs::write(images.join("empty.jpg"), b"").unwrap();
+    fs::write(images.join("notes.txt"), b"not an image and not looked at").unwrap();
+    let head = road().join("head.safetensors");
+    let arguments = [
+        "infer",
+        "images",
+        "--random",
+        "1",
+        "--head",
+        head.to_str().unwrap(),
+        "--predictions",
+        "out.csv",
+        "--json",
+    ];
+    let output = run_in(folder.path(), ARRAS, &arguments);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["images"], count);
+    let failed = report["failed"].to_string();
+    assert!(failed.contains("broken.png") && failed.contains("empty.jpg"), "{failed}");
+    assert_eq!(fs::read_to_string(folder.path().join("out.csv")).unwrap().lines().count(), 1 + count);
+}
+
+#[test]
+fn devices_that_are_not_there_are_an_error() {
+    for (device, expected) in
+        [("cuda:0", "feature `cuda`"), ("cuda:x", "expected `cpu`"), ("tpu", "expected `cpu`")]
+    {
+        for command in [["demo"].as_slice(), &["selftest"], &["keygen", "-o", "none"]] {
+            let arguments = [command, &["--device", device]].concat();
+            refused(road(), ARRAS, &arguments, &[device, expected], "none");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn unwritable_folders_are_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = copy_of_road();
+    let locked = folder.path().join("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
+    if fs::write(locked.join("probe"), b"").is_ok() {
+        // Running as a user whom permissions do not bind; a missing folder fails for everyone.
+        fs::remove_file(locked.join("probe")).unwrap();
+        fs::remove_dir(&locked).unwrap();
+    }
+    let encrypt = ["encrypt", "--keys", "keys", "--features", "cls.safetensors", "-o", "locked/ct.arras"];
+    refused(folder.path(), ARRAS, &encrypt, &["locked/ct.arras"], "locked/ct.arras");
+}
+
+#[test]
+fn an_interrupted_embedding_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiles = road().join("tiles");
+    let embed = ["embed", tiles.to_str().unwrap(), "--random", "1", "-o", "cls.safetensors"];
+    // What a run leaves behind when it is stopped: some of the rows, under the name of the unfinished file.
+    fs::copy(road().join("cls.safetensors"), folder.path().join("cls.safetensors.partial")).unwrap();
+    let report = json_of(folder.path(), ARRAS, &embed);
+    assert_eq!(report["resumed"], 27);
+    assert!(!folder.path().join("cls.safetensors.partial").exists());
+    let (again, first) = (folder.path().join("cls.safetensors"), road().join("cls.safetensors"));
+    assert_eq!(fs::read(again).unwrap(), fs::read(first).unwrap());
+    fs::copy(road().join("cls.safetensors"), folder.path().join("cls.safetensors.partial")).unwrap();
+    let other = ["embed", tiles.to_str().unwrap(), "--random", "2", "-o", "cls.safetensors"];
+    refused(folder.path(), ARRAS, &other, &["cls.safetensors.partial", "another backbone"], "none");
+}
+
+#[test]
+fn help_version_doctor_and_manuals() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = text(&run_in(folder.path(), ARRAS, &["--version"]).stdout);
+    assert!(
+        version.starts_with("arras 0.") && version.contains("commit") && version.contains("features"),
+        "{version}"
+    );
+    let doctor = json_of(folder.path(), ARRAS, &["doctor"]);
+    assert_eq!(doctor["devices"][0]["available"], true);
+    assert_eq!(doctor["devices"][1]["available"], false);
+    for (kind, name) in [("man", "arras.1"), ("completions", "arras.bash")] {
+        assert!(run_in(folder.path(), ARRAS, &["docs", kind, "-o", "docs"]).status.success());
+        assert!(folder.path().join("docs").join(name).exists());
+    }
+    assert_eq!(run_in(folder.path(), ARRAS, &["nonsense"]).status.code(), Some(2));
+}
