@@ -80,7 +80,7 @@ def models():
     write_model("vit", ViTModel(ViTConfig(**vit)), 1, (16, 16), exact(16))
     write_model(
         "vit-plain",
-        ViTModel(ViTConfig(**{**vit, "hidden_size": 40, "num_attention_heads": 5, "image_size": [12, 20],
+        ViTModel(ViTConfig(**{**vit, "hidden_size": 30, "num_attention_heads": 5, "image_size": [12, 20],
                               "patch_size": [4, 5], "qkv_bias": False, "layer_norm_eps": 1e-3,
                               "hidden_act": "gelu_pytorch_tanh"}), add_pooling_layer=False),
         2, (12, 20), exact(12, size={"height": 12, "width": 20}))
@@ -90,7 +90,7 @@ def models():
     write_model("vit-f16", ViTModel(ViTConfig(**vit, hidden_act="relu")), 4, (16, 16), exact(16), dtype=torch.float16)
     write_model("dinov2", Dinov2Model(Dinov2Config(**dino)), 5, (20, 20), crop(20))
     # A crop that differs from image_size, and is no multiple of the patch.
-    write_model("dinov2-interpolated", Dinov2Model(Dinov2Config(**dino)), 6, (14, 14), crop(14))
+    write_model("dinov2-interpolated", Dinov2Model(Dinov2Config(**{**dino, "num_hidden_layers": 1})), 6, (14, 14), crop(14))
     write_model(
         "dinov2-swiglu-sharded",
         Dinov2ForImageClassification(Dinov2Config(**dino, use_swiglu_ffn=True, qkv_bias=False, num_labels=2)), 7,
@@ -129,7 +129,7 @@ def images():
     exif[0x0112] = 6
     rgb.save(folder / "rotated.jpg", quality=90, subsampling=0, exif=exif)
     Image.fromarray(picture(9, 70, 3)).save(folder / "strip.png")
-    Image.fromarray(picture(300, 200, 4)[:150, :97]).save(folder / "tall.png")
+    Image.fromarray(picture(150, 100, 4)[:83, :51]).save(folder / "tall.png")
     Image.fromarray(np.array([[0, 255, 256, 32768, 65535]] * 5, dtype=np.uint16)).save(folder / "grey16.png")
 
 

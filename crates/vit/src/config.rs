@@ -197,9 +197,9 @@ impl Architecture {
         Self::small_vit(200, 25, 12, 3072)
     }
 
-    /// The demo's transformer: 64x64 images, patches of 8, 65 tokens of 768, 3 blocks.
+    /// The demo's transformer: 64x64 images, patches of 8, 65 tokens of 768, 2 blocks.
     pub const fn tiny() -> Self {
-        Self::small_vit(64, 8, 3, 1536)
+        Self::small_vit(64, 8, 2, 1536)
     }
 
     const fn small_vit(image: usize, patch: usize, depth: usize, hidden: usize) -> Self {

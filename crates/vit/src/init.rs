@@ -56,7 +56,9 @@ impl Stream {
         loop {
             let x = f64::from(self.word() as i32) / f64::from(1_u32 << 30);
             let u = f64::from(self.word()) / 4_294_967_296.0;
-            if u < exp_neg(x * x / 2.0) {
+            let y = x * x / 2.0;
+            // 1 - y <= exp(-y) <= 1 - y + y^2/2 decides most cases.
+            if u < 1.0 - y || (u < 1.0 - y + y * y / 2.0 && u < exp_neg(y)) {
                 return x;
             }
         }
@@ -66,10 +68,11 @@ impl Stream {
 /// `exp(-y)` for y in [0, 2] from additions, multiplications and divisions alone, whose results IEEE 754
 /// fixes; the system's `exp` may differ between machines in the last bit and so in what is rejected.
 fn exp_neg(y: f64) -> f64 {
-    let z = -y / 4.0;
-    let series = (1..=12).rev().fold(1.0, |sum, k| 1.0 + sum * z / f64::from(k));
+    let z = -y / 8.0;
+    let series = (1..=10).rev().fold(1.0, |sum, k| 1.0 + sum * z * (1.0 / f64::from(k)));
     let square = series * series;
-    square * square
+    let fourth = square * square;
+    fourth * fourth
 }
 
 #[cfg(test)]

@@ -54,3 +54,20 @@ fn cubic(x: f64) -> f64 {
         ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_and_interior_ramps_are_kept() {
+        let (from, to) = (Size { height: 6, width: 9 }, Size { height: 11, width: 4 });
+        let flat = bicubic(&[2.5; 6 * 9 * 2], from, to, 2);
+        assert!(flat.iter().all(|v| (v - 2.5).abs() < 1e-6));
+        // A cubic with a = -0.75 reproduces no ramp exactly, but the weights of a shift by half are symmetric.
+        let ramp: Vec<f32> = (0..10).map(|x| x as f32).collect();
+        let half = bicubic(&ramp, Size { height: 1, width: 10 }, Size { height: 1, width: 5 }, 1);
+        assert!((half[2] - 4.5).abs() < 1e-6, "{half:?}");
+        assert_eq!(bicubic(&ramp, Size { height: 2, width: 5 }, Size { height: 2, width: 5 }, 1), ramp);
+    }
+}

@@ -305,3 +305,44 @@ impl Encoder {
         self.norm.apply(run.path, &last.forward_cls(&run, &x)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Trunk;
+    use crate::init;
+
+    fn encoder(architecture: Architecture, input: Size, path: Path) -> Encoder {
+        let tensors = architecture.tensors();
+        let values = tensors.iter().map(|spec| (spec.name.clone(), init::tensor(5, spec))).collect();
+        let built = Encoder::new(architecture, input, Weights { values, device: &Device::Cpu }).unwrap();
+        Encoder { path, ..built }
+    }
+
+    /// The plain path is what runs on other devices; it works on groups of images with copies.
+    #[test]
+    fn plain_and_fused_paths_agree() {
+        let Architecture::Vit(trunk, _) = Architecture::tiny() else { panic!("tiny is a ViT") };
+        let trunk = Trunk { image: Size::square(32), width: 48, heads: 3, ..trunk };
+        let input = Size { height: 24, width: 41 };
+        for (architecture, input) in [
+            (Architecture::Vit(trunk, 80), trunk.image),
+            (Architecture::Dinov2(Trunk { qkv_bias: false, ..trunk }, FeedForward::SwiGlu(40)), input),
+        ] {
+            let shape = (3, 3, input.height, input.width);
+            let values = (0..9 * input.area()).map(|i| (i * 31 % 255) as f32 / 127.0 - 1.0).collect();
+            let pixels = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+            let [fused, plain] = [Path::Fused, Path::Plain].map(|path| {
+                let encoder = encoder(architecture, input, path);
+                let states = encoder.last_hidden_state(&pixels).unwrap();
+                assert_eq!(states.dims(), [3, 1 + architecture.grid(input).area(), 48]);
+                let cls = states.narrow(1, 0, 1).unwrap().squeeze(1).unwrap();
+                [cls, encoder.cls(&pixels).unwrap()].map(|rows| rows.to_vec2::<f32>().unwrap().concat())
+            });
+            for other in [&fused[1], &plain[0], &plain[1]] {
+                let worst = fused[0].iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst < 1e-5, "{worst}");
+            }
+        }
+    }
+}

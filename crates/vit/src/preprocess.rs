@@ -11,7 +11,7 @@ use crate::json::{self, Object};
 use crate::resize::{self, Filter, Rgb};
 use crate::{Error, FieldError, Result};
 
-type Parsed<T, E = FieldError> = std::result::Result<T, E>;
+type Parsed<T> = std::result::Result<T, FieldError>;
 
 /// How the shorter or both sides of an image are brought to size (`size`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
 //! Finding and decoding image files.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod support;
 

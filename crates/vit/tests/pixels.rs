@@ -1,4 +1,5 @@
 //! Agreement with the Pillow-based processors of transformers, on the images scripts/vit-fixtures.py writes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod support;
 
