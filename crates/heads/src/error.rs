@@ -46,6 +46,16 @@ pub enum Error {
         /// First bytes of the query's.
         query: String,
     },
+    /// The query promises less about its features than the head was rounded for, so that a logit might overflow.
+    #[error("the query's {what} is {query}, the head was prepared for at most {head}")]
+    Bounds {
+        /// Which bound.
+        what: &'static str,
+        /// The bound of the query.
+        query: f32,
+        /// The bound of the head.
+        head: f32,
+    },
     /// A row of features exceeds a public bound, which would overflow unseen.
     #[error("row {row}: {what} is {found}, the preset '{preset}' allows {limit}")]
     Bound {

@@ -118,11 +118,12 @@ fn dot_is_exact() {
     }
 }
 
-/// More polynomials than a piece holds, and one that is not full.
+/// More polynomials than a piece holds, one that is not full, and classes that are worked on in several portions.
 #[test]
 fn dot_is_exact_beyond_one_piece() {
     let mut rng = SplitMix64::new(3);
-    check("linear", &head(&mut rng, 1, 100, 0.05), Layout::Dot, 20 * 257 + 1, &mut rng);
+    check("linear", &head(&mut rng, 3, 100, 0.05), Layout::Dot, 20 * 257 + 1, &mut rng);
+    check("linear", &head(&mut rng, 5, 50, 0.05), Layout::Dot, 40 * 100, &mut rng);
 }
 
 #[test]
