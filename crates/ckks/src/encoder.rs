@@ -1,6 +1,7 @@
 //! Numbers to plaintexts and back.
 
 use arras_rns::backend::{Backend, Quantise};
+use arras_rns::ring::{MAX_DEGREE, MIN_DEGREE};
 use arras_rns::{Coefficient, Input, LimbSet, Modulus, Poly, Ring, View};
 
 use crate::fft::{Complex, Fft};
@@ -188,8 +189,24 @@ pub struct SlotEncoder {
 
 impl SlotEncoder {
     /// An encoder for ring degree `degree`. Generator 5 is the usual one; 3 is Microsoft SEAL's.
-    pub fn new(degree: usize, generator: usize) -> Self {
-        let slots = degree / 2;
+    ///
+    /// # Errors
+    /// [`Error::Ring`] if no ring has that degree; [`Error::Count`] if the powers of the generator and their negatives do
+    /// not make up all odd numbers, which they do exactly when it is 3 or 5 modulo 8.
+    pub fn new(degree: usize, generator: usize) -> Result<Self> {
+        if !degree.is_power_of_two() || !(MIN_DEGREE..=MAX_DEGREE).contains(&degree) {
+            return Err(arras_rns::Error::Degree { degree }.into());
+        }
+        if !matches!(generator % 8, 3 | 5) {
+            let expected = "3 or 5 modulo 8".into();
+            return Err(Error::Count {
+                operation: "slots",
+                what: "the generator",
+                found: generator,
+                expected,
+            });
+        }
+        let (slots, generator) = (degree / 2, generator % (2 * degree));
         let shift = usize::BITS - slots.trailing_zeros();
         let mut exponent = 1;
         let places = (0..slots).map(|_| {
@@ -199,11 +216,11 @@ impl SlotEncoder {
             exponent = exponent * generator % (2 * degree);
             ((t.reverse_bits().unbounded_shr(shift)) as u32, conjugated)
         });
-        Self {
+        Ok(Self {
             places: places.collect(),
             twist: (0..slots).map(|k| Complex::unit(k, 2 * degree)).collect(),
             fft: Fft::new(slots),
-        }
+        })
     }
 
     /// Number of slots, N/2.

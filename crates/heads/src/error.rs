@@ -30,6 +30,14 @@ pub enum Error {
         /// Their fingerprint.
         fingerprint: arras_wire::frame::Fingerprint,
     },
+    /// A query or reply was made for another preset.
+    #[error("made for preset '{theirs}', expected '{ours}'")]
+    Preset {
+        /// The preset in use here.
+        ours: &'static str,
+        /// The preset of the query or reply.
+        theirs: &'static str,
+    },
     /// Head and query have different numbers of features.
     #[error("the head takes {head} features, the query has {query}")]
     Dimension {

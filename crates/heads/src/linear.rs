@@ -47,8 +47,7 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     ///
     /// # Errors
     /// [`Error::Dimension`], [`Error::Bounds`] or [`Error::Backbone`] if head and query do not belong together,
-    /// [`Error::UnknownParameters`] if the query was made for another preset, [`Error::Ckks`] if a residue is out of
-    /// range.
+    /// [`Error::Preset`] if the query was made for another preset, [`Error::Ckks`] if a residue is out of range.
     pub fn classify(&self, query: &Query) -> Result<Reply> {
         self.check(query)?;
         let Budget { weight_bits, reply_bits, logit_bound, .. } = self.budget;
@@ -73,8 +72,9 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     }
 
     fn check(&self, query: &Query) -> Result<()> {
-        if query.preset().name != self.preset.name {
-            return Err(Error::UnknownParameters { fingerprint: query.preset().params.fingerprint() });
+        let (ours, theirs) = (self.preset.name, query.preset().name);
+        if ours != theirs {
+            return Err(Error::Preset { ours, theirs });
         }
         query.groups.check(self.preset)?;
         let (theirs, ours) = (query.bounds, self.bounds);

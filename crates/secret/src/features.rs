@@ -125,13 +125,13 @@ impl<B: Backend> Cipher<'_, B> {
     /// ciphertexts (ePrint 2020/1533).
     ///
     /// # Errors
-    /// [`arras_heads::Error::UnknownParameters`] if the reply was made for other parameters, [`crate::Error::Wire`] if its
+    /// [`arras_heads::Error::Preset`] if the reply was made for another preset, [`crate::Error::Wire`] if its
     /// bytes are damaged.
     pub fn decrypt_logits(&self, reply: &Reply) -> Result<Vec<f64>> {
         let params = self.context().params();
-        let fingerprint = reply.preset().params.fingerprint();
-        if fingerprint != params.fingerprint() {
-            return Err(arras_heads::Error::UnknownParameters { fingerprint }.into());
+        let (ours, theirs) = (Preset::of(params.fingerprint())?.name, reply.preset().name);
+        if ours != theirs {
+            return Err(arras_heads::Error::Preset { ours, theirs }.into());
         }
         // A trimmed coefficient counts in units of q / 2^bits.
         let modulus = params.ring().modulus(0).value() as f64;
