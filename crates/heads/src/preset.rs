@@ -30,6 +30,12 @@ pub struct Preset {
     pub bounds: Bounds,
 }
 
+impl PartialEq for Preset {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
 /// Primes are c * 2^32 + 1: three instructions fewer per GPU butterfly, and good for any ring degree.
 const PRESETS: [(&str, &str, u64, u32, Bounds); 3] = [
     // c = 131070: the largest such prime below 2^49, so that a token of 768 features costs 4704 bytes.
