@@ -37,12 +37,13 @@ impl Query {
     pub fn new(
         preset: &'static Preset,
         groups: Groups,
+        bounds: Bounds,
         backbone: Option<[u8; 32]>,
         seed: Seed,
         body: Vec<u8>,
     ) -> Result<Self> {
         groups.check(preset)?;
-        let query = Self { groups, bounds: preset.bounds, backbone, seed, preset, body };
+        let query = Self { groups, bounds, backbone, seed, preset, body };
         let expected = query.body_len();
         if query.body.len() != expected {
             let (found, expected) = (query.body.len(), expected.to_string());

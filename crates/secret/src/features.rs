@@ -2,6 +2,7 @@
 
 use arras_ckks::Context;
 use arras_heads::layout::{Groups, Layout, Piece};
+use arras_heads::preset::Bounds;
 use arras_heads::reply::PackedPiece;
 use arras_heads::{Preset, Query, Reply};
 use arras_rns::backend::{Packing, Quantise};
@@ -17,6 +18,7 @@ use crate::{Cipher, Result};
 pub struct EncodedFeatures<'c, B: Backend> {
     context: &'c Context<B>,
     groups: Groups,
+    bounds: Bounds,
     messages: Vec<(Piece, Poly<B, Coefficient>)>,
 }
 
@@ -48,13 +50,18 @@ impl<'c, B: Backend> Cipher<'c, B> {
             let (found, expected) = (features.len(), (groups.images * groups.dimension).to_string());
             return Err(arras_heads::Error::Count { what: "the number of features", found, expected }.into());
         }
-        preset.check(features, groups.dimension)?;
+        let bounds = preset.bounds_of(features, groups.dimension)?;
         let messages = groups.pieces().into_iter().map(|piece| {
             let range =
                 piece.first_image * groups.dimension..(piece.first_image + piece.images) * groups.dimension;
             Ok((piece, self.quantise(&groups, &piece, &features[range])?))
         });
-        Ok(EncodedFeatures { context: self.context(), groups, messages: messages.collect::<Result<_>>()? })
+        Ok(EncodedFeatures {
+            context: self.context(),
+            groups,
+            bounds,
+            messages: messages.collect::<Result<_>>()?,
+        })
     }
 
     /// Encrypts encoded features under a fresh seed. Only the coefficients that the server's product looks at are sent.
@@ -77,7 +84,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
             self.pack(piece, &b, &mut body)?;
             self.context().backend().wipe(self.context().queue(), b.buffer_mut())?;
         }
-        Ok(Query::new(preset, encoded.groups, backbone, seed, body)?)
+        Ok(Query::new(preset, encoded.groups, encoded.bounds, backbone, seed, body)?)
     }
 
     /// [`encode_features`](Self::encode_features) and [`encrypt_encoded`](Self::encrypt_encoded).
