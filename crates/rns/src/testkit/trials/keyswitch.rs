@@ -60,7 +60,7 @@ fn settings(scale: Scale) -> Vec<Setting> {
         setting(Class::Bits(50), 1 << 11, (2, 2), 1, 1),
     ]);
     if scale == Scale::Full {
-        all.extend((12..=15).map(|log| setting(Class::Bits(50), 1 << log, (4, 3), 2, 2)));
+        all.extend((12..=14).map(|log| setting(Class::Bits(50), 1 << log, (4, 3), 2, 2)));
     }
     all
 }
