@@ -193,6 +193,8 @@ fn key_switch<B: Backend>(lab: &Lab<B>, setting: Setting) -> Outcome {
     for (round, (dress, words)) in inputs(lab, setting).enumerate() {
         let input = lab.operand::<Evaluation>(dress, &words, true)?;
         let sums = sums(lab, &extended(lab, setting, &words), &key_words);
+        let [first, second] = sums.map(|sum| conversion::divided(lab, &sum, limbs, special));
+        let expected = [first?, second?];
         for fused in [true, false] {
             let form = [Dress::Plain, Dress::Sub, Dress::Concat][round % 3];
             let mut out =
@@ -206,9 +208,8 @@ fn key_switch<B: Backend>(lab: &Lab<B>, setting: Setting) -> Outcome {
                 switching::key_switch(backend, queue, tables, &mut plan, &key, views, &input.view()?)?;
             }
             drop((first, second));
-            for (component, (out, sum)) in out.iter().zip(&sums).enumerate() {
-                let expected = conversion::divided(lab, sum, limbs, special)?;
-                lab.expect(&format!("component {component}, {dress:?}, fused {fused}"), out, &expected)?;
+            for (component, (out, expected)) in out.iter().zip(&expected).enumerate() {
+                lab.expect(&format!("component {component}, {dress:?}, fused {fused}"), out, expected)?;
             }
         }
     }
