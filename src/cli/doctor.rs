@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use arras_cpu::{Cpu, CpuOptions, Path};
 use arras_heads::Preset;
 use arras_rns::Backend;
 use arras_rns::testkit::{self, Scale};
@@ -23,6 +24,13 @@ struct Device {
     detail: String,
 }
 
+impl Device {
+    fn text(&self) -> String {
+        let state = if self.available { "available" } else { "unavailable" };
+        format!("{}: {state}: {}", self.name, self.detail)
+    }
+}
+
 #[derive(Serialize)]
 struct DoctorReport {
     version: &'static str,
@@ -31,6 +39,7 @@ struct DoctorReport {
     cores: usize,
     threads: usize,
     cpu_features: Vec<&'static str>,
+    simd_paths: Vec<Device>,
     devices: Vec<Device>,
     presets: Vec<String>,
 }
@@ -48,10 +57,11 @@ impl Text for DoctorReport {
             ),
             ("CPU features", self.cpu_features.join(" ")),
         ];
-        rows.extend(self.devices.iter().map(|device| {
-            let state = if device.available { "available" } else { "unavailable" };
-            ("device", format!("{}: {state}: {}", device.name, device.detail))
-        }));
+        let named = |what, devices: &[Device]| -> Vec<(&'static str, String)> {
+            devices.iter().map(|device| (what, device.text())).collect()
+        };
+        rows.extend(named("SIMD path", &self.simd_paths));
+        rows.extend(named("device", &self.devices));
         rows.extend(self.presets.iter().map(|preset| ("preset", preset.clone())));
         table(&rows)
     }
@@ -63,7 +73,7 @@ impl Doctor {
     /// # Errors
     /// Threads that the operating system refuses.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
-        let cpu = arras_cpu::Cpu::with_threads(common.threads)?;
+        let cpu = Cpu::with(CpuOptions { threads: common.threads, path: common.simd })?;
         let presets = Preset::all().iter().map(|preset| {
             let (params, bounds) = (&preset.params, preset.bounds);
             format!(
@@ -84,6 +94,7 @@ impl Doctor {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             threads: cpu.threads(),
             cpu_features: cpu_features(),
+            simd_paths: Path::ALL.map(|path| simd_path(path, cpu.path())).into(),
             devices: vec![
                 Device { name: "cpu".into(), available: true, detail: cpu.name() },
                 Device { name: "cuda:N".into(), available: false, detail: cuda },
@@ -92,6 +103,17 @@ impl Doctor {
         })?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whether a path can be taken, and why not.
+fn simd_path(path: Path, used: Path) -> Device {
+    let missing = path.missing();
+    let detail = match missing {
+        Some(feature) => format!("the processor lacks {feature}"),
+        None if path == used => "used".into(),
+        None => "not used".into(),
+    };
+    Device { name: path.to_string(), available: missing.is_none(), detail }
 }
 
 /// The instruction sets that matter here and that this CPU has.

@@ -3,11 +3,11 @@
 //! Results go to standard output and nothing else does; messages and progress go to standard error.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use arras_cpu::Cpu;
+use arras_cpu::{Cpu, CpuOptions, Path};
 use clap::Args;
 use serde::Serialize;
 
@@ -70,6 +70,9 @@ pub struct Common {
     /// Threads to use; 0 takes one per core
     #[arg(long, global = true, default_value_t = 0, env = "ARRAS_THREADS")]
     pub threads: usize,
+    /// Instruction set of the CPU: portable, avx2, avx512 or avx512-ifma; without it the fastest there is
+    #[arg(long, global = true, env = "ARRAS_SIMD", value_name = "PATH")]
+    pub simd: Option<Path>,
     /// Where to compute: `cpu` or `cuda:N`
     #[arg(long, global = true, default_value = "cpu", env = "ARRAS_DEVICE")]
     pub device: String,
@@ -82,7 +85,7 @@ impl Common {
     /// A device that this build does not have, or that is none.
     pub fn backend(&self) -> Result<Cpu> {
         self.require_cpu("the encrypted product")?;
-        Ok(Cpu::with_threads(self.threads)?)
+        Ok(Cpu::with(CpuOptions { threads: self.threads, path: self.simd })?)
     }
 
     /// Refuses devices other than the CPU for a stage that only runs there.
@@ -164,7 +167,7 @@ pub fn finish(result: Result<ExitCode>) -> ExitCode {
 ///
 /// # Errors
 /// If the folder of `path` holds something named `secret`.
-pub fn refuse_secrets_beside(path: &Path) -> Result<()> {
+pub fn refuse_secrets_beside(path: &std::path::Path) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
@@ -182,6 +185,9 @@ pub fn refuse_secrets_beside(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// Those of `result`.
-pub fn in_file<T, E: Into<anyhow::Error>>(path: &Path, result: std::result::Result<T, E>) -> Result<T> {
+pub fn in_file<T, E: Into<anyhow::Error>>(
+    path: &std::path::Path,
+    result: std::result::Result<T, E>,
+) -> Result<T> {
     result.map_err(Into::into).with_context(|| path.display().to_string())
 }

@@ -1,60 +1,88 @@
 //! The contract of `arras-rns` on host memory.
 
-use std::sync::Arc;
-
 use arras_rns::poly::Extent;
+use arras_rns::switching::ModDownParts;
 use arras_rns::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Modulus, Packing, Positions,
-    PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Modulus,
+    Packing, Positions, PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut,
+    check,
 };
 
+use crate::kernels;
 use crate::memory::Buffer;
+use crate::path::Path;
 use crate::portable;
 use crate::queue::Queue;
 use crate::tables::{Converter, Matrix, Prepared, Tables};
+
+/// How to set up a [`Cpu`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuOptions {
+    /// Number of threads; 0 takes one per core, 1 stays on the calling thread.
+    pub threads: usize,
+    /// The instruction set; `None` takes the fastest that the processor has.
+    pub path: Option<Path>,
+}
+
+impl Default for CpuOptions {
+    /// The calling thread, the fastest path.
+    fn default() -> Self {
+        Self { threads: 1, path: None }
+    }
+}
 
 /// The CPU as a backend.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     queue: Queue,
+    path: Path,
 }
 
 impl Cpu {
-    /// Everything on the calling thread.
+    /// Everything on the calling thread, on the fastest path.
     pub fn sequential() -> Self {
-        Self { queue: Queue::sequential() }
+        Self::on(Queue::sequential())
     }
 
-    /// With `threads` threads of its own; 0 takes one per core.
+    /// With `threads` threads of its own, on the fastest path; 0 takes one per core.
     ///
     /// # Errors
     /// [`Error::Device`] if the operating system refuses the threads.
     pub fn with_threads(threads: usize) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("arras-cpu-{i}"))
-            .build()
-            .map_err(|error| Error::Device {
-                place: "starting threads".into(),
-                message: error.to_string(),
-            })?;
-        Ok(Self {
-            queue: if pool.current_num_threads() == 1 {
-                Queue::sequential()
-            } else {
-                Queue::with_pool(Arc::new(pool))
-            },
-        })
+        Self::with(CpuOptions { threads, ..CpuOptions::default() })
     }
 
-    /// On a queue of the caller's.
+    /// As the options say.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the operating system refuses the threads, or the processor cannot take the path.
+    pub fn with(options: CpuOptions) -> Result<Self> {
+        let queue = Queue::with_threads(options.threads)?;
+        Self::on(queue).on_path(options.path.unwrap_or_else(Path::detect))
+    }
+
+    /// On a queue of the caller's, on the fastest path.
     pub fn on(queue: Queue) -> Self {
-        Self { queue }
+        Self { queue, path: Path::detect() }
+    }
+
+    /// The same threads on another path.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the processor cannot take it.
+    pub fn on_path(self, path: Path) -> Result<Self> {
+        path.check()?;
+        Ok(Self { path, ..self })
     }
 
     /// Number of threads of the queues this backend makes.
     pub fn threads(&self) -> usize {
         self.queue.threads()
+    }
+
+    /// The instruction set.
+    pub fn path(&self) -> Path {
+        self.path
     }
 }
 
@@ -201,6 +229,9 @@ fn not_packed(row: usize, at: usize, count: usize, q: Modulus) -> Error {
 /// Coefficients that a thread takes at a time where all limbs of a coefficient are needed together.
 const STRETCH: usize = 1024;
 
+/// The same for matrix products.
+const MATRIX_STRETCH: usize = 256;
+
 impl Backend for Cpu {
     type Buffer = Buffer;
     type Queue = Queue;
@@ -211,7 +242,7 @@ impl Backend for Cpu {
     type Matrix = Matrix;
 
     fn name(&self) -> String {
-        "cpu (portable)".into()
+        format!("cpu ({})", self.path)
     }
 
     fn queue(&self) -> Result<Queue> {
@@ -262,7 +293,7 @@ impl Backend for Cpu {
     }
 
     fn tables(&self, _: &Queue, ring: &Ring) -> Result<Tables> {
-        Ok(Tables::new(ring))
+        Tables::new(ring, self.path)
     }
 
     fn converter(&self, _: &Queue, tables: &Tables, source: LimbSet, target: LimbSet) -> Result<Converter> {
@@ -301,7 +332,7 @@ impl Backend for Cpu {
             if let Some(a) = a {
                 out.copy_from_slice(a);
             }
-            portable::ntt(out, tables.limb(limb));
+            tables.limb(limb).ntt(out);
         })
     }
 
@@ -317,7 +348,7 @@ impl Backend for Cpu {
             if let Some(a) = a {
                 out.copy_from_slice(a);
             }
-            portable::intt(out, tables.limb(limb));
+            tables.limb(limb).intt(out);
         })
     }
 
@@ -333,9 +364,9 @@ impl Backend for Cpu {
         row_by_row(queue, tables, out, &Input::from(input.clone()), None, |out, a, _, limb| {
             let a = a.unwrap_or_default();
             if D::IS_EVALUATION {
-                portable::automorphism_values(out, a, element);
+                tables.limb(limb).automorphism_values(out, a, element);
             } else {
-                portable::automorphism_coefficients(out, a, element, tables.limb(limb).modulus);
+                tables.limb(limb).automorphism_coefficients(out, a, element);
             }
         })
     }
@@ -365,7 +396,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         check::binary("add", tables, out, &a, b)?;
         row_by_row(queue, tables, out, &a, Some(b), |out, a, b, limb| {
-            portable::add(out, a, b.unwrap_or_default(), tables.limb(limb).modulus);
+            tables.limb(limb).add(out, a, b.unwrap_or_default());
         })
     }
 
@@ -379,7 +410,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         check::binary("sub", tables, out, &a, b)?;
         row_by_row(queue, tables, out, &a, Some(b), |out, a, b, limb| {
-            portable::sub(out, a, b.unwrap_or_default(), tables.limb(limb).modulus);
+            tables.limb(limb).sub(out, a, b.unwrap_or_default());
         })
     }
 
@@ -392,7 +423,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         check::unary("negate", tables, out, &a)?;
         row_by_row(queue, tables, out, &a, None, |out, a, _, limb| {
-            portable::negate(out, a, tables.limb(limb).modulus);
+            tables.limb(limb).negate(out, a);
         })
     }
 
@@ -406,7 +437,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         check::binary("multiply", tables, out, &a, b)?;
         row_by_row(queue, tables, out, &a, Some(b), |out, a, b, limb| {
-            portable::multiply(out, a, b.unwrap_or_default(), tables.limb(limb).modulus);
+            tables.limb(limb).multiply(out, a, b.unwrap_or_default());
         })
     }
 
@@ -421,8 +452,7 @@ impl Backend for Cpu {
         let a = Input::from(a.clone());
         check::binary("multiply_accumulate", tables, out, &a, b)?;
         row_by_row(queue, tables, out, &a, Some(b), |out, a, b, limb| {
-            let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
-            portable::multiply_accumulate(out, a, b, tables.limb(limb).modulus);
+            tables.limb(limb).multiply_accumulate(out, a.unwrap_or_default(), b.unwrap_or_default());
         })
     }
 
@@ -438,7 +468,7 @@ impl Backend for Cpu {
         check::scale_add(tables, out, &a, scalars, b)?;
         let limbs = out.limbs();
         row_by_row(queue, tables, out, &a, b, |out, a, b, limb| {
-            portable::scale_add(out, a, scalars[limbs.rank(limb)], b, tables.limb(limb).modulus);
+            tables.limb(limb).scale_add(out, a, scalars[limbs.rank(limb)], b);
         })
     }
 
@@ -468,7 +498,7 @@ impl Backend for Cpu {
             }
         }
         queue.for_each(items, words, |(mut outputs, inputs)| {
-            portable::base_convert(&mut outputs, &inputs, converter);
+            kernels::base_convert(tables, &mut outputs, &inputs, converter);
             Ok(())
         })
     }
@@ -499,7 +529,7 @@ impl Backend for Cpu {
             let left_rows: Vec<_> = left.iter().map(|term| term[index].1).collect();
             let right_rows: Vec<_> =
                 (0..left.len()).map(|k| right.prepared.row(right.entry(k, index / limbs), limb)).collect();
-            portable::inner_product(out, &left_rows, &right_rows, tables.limb(limb).modulus);
+            tables.limb(limb).inner_product(out, &left_rows, &right_rows);
             Ok(())
         })
     }
@@ -513,20 +543,35 @@ impl Backend for Cpu {
         input: &View<'_, Self, D>,
     ) -> Result<()> {
         check::matrix_product(tables, out, matrix, input)?;
-        let limbs = out.limbs().len();
-        let words = matrix.rows * matrix.columns * limbs * out.degree();
+        let (limbs, degree) = (out.limbs().len(), out.degree());
+        let words = matrix.rows * matrix.columns * limbs * degree;
         let inputs = rows(input);
-        let items = rows_mut(out).into_iter().enumerate().collect();
-        queue.for_each(items, words, |(index, (limb, out))| {
-            let weights = &matrix.entries[index / limbs * matrix.columns..][..matrix.columns];
-            let column: Vec<_> =
-                inputs.iter().skip(index % limbs).step_by(limbs).map(|(_, row)| *row).collect();
-            portable::matrix_row(
-                out,
-                weights,
-                &column,
+        let weights: Vec<_> = matrix.entries.chunks(matrix.columns.max(1)).collect();
+        // An item is a stretch of one limb: all rows of the result from one pass over the inputs.
+        let mut outputs: Vec<_> =
+            rows_mut(out).into_iter().map(|(limb, row)| (limb, row.chunks_mut(MATRIX_STRETCH))).collect();
+        let mut items = Vec::new();
+        for start in (0..degree).step_by(MATRIX_STRETCH) {
+            for index in 0..limbs {
+                let limb = outputs.get(index).map_or(0, |(limb, _)| *limb);
+                let column = outputs.iter_mut().skip(index).step_by(limbs);
+                items.push((
+                    limb,
+                    index,
+                    start,
+                    column.filter_map(|(_, row)| row.next()).collect::<Vec<_>>(),
+                ));
+            }
+        }
+        queue.for_each(items, words, |(limb, index, start, mut outputs)| {
+            let stretch = start..degree.min(start + MATRIX_STRETCH);
+            let column = inputs.iter().skip(index).step_by(limbs).map(|(_, row)| &row[stretch.clone()]);
+            tables.limb(limb).matrix_rows(
+                &mut outputs,
+                &weights,
+                &column.collect::<Vec<_>>(),
+                matrix.largest,
                 matrix.terms_per_reduction,
-                tables.limb(limb).modulus,
             );
             Ok(())
         })
@@ -577,7 +622,7 @@ impl Backend for Cpu {
         let words = out.batch() * limbs * out.degree();
         let items = rows_mut(out).into_iter().enumerate().collect();
         queue.for_each(items, words, |(index, (limb, row))| {
-            labels[index / limbs].expand(tables.limb(limb).modulus, row);
+            tables.limb(limb).expand_seed(row, &labels[index / limbs]);
             Ok(())
         })
     }
@@ -619,6 +664,58 @@ impl Backend for Cpu {
         queue.for_each(items, input.batch() * positions.count, |((limb, row), packed)| {
             let q = tables.limb(limb).modulus;
             portable::pack(positions.iter().map(|i| portable::trim(row[i], bits, q)), bits, packed);
+            Ok(())
+        })
+    }
+
+    fn mod_down(
+        &self,
+        queue: &Queue,
+        tables: &Tables,
+        plan: &mut ModDownPlan<Self>,
+        out: &mut ViewMut<'_, Self, Evaluation>,
+        input: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        let kept = input.clone().with_limbs(plan.keep())?;
+        check::unary("mod_down", tables, out, &Input::from(kept.clone()))?;
+        let dropped_input = input.clone().with_limbs(plan.drop())?;
+        let ModDownParts { converter, inverse, mut dropped, mut converted } = plan.parts(input.batch())?;
+        self.intt(queue, tables, &mut dropped, dropped_input.into())?;
+        self.base_convert(queue, tables, converter, &mut converted, &dropped.as_view())?;
+        // Transform, difference and product row by row, while the row is in the cache.
+        let limbs = out.limbs();
+        let words = out.batch() * limbs.len() * out.degree();
+        let items = rows_mut(out).into_iter().zip(rows_mut(&mut converted)).zip(rows(&kept)).collect();
+        queue.for_each(items, words, |(((limb, out), (_, converted)), (_, kept))| {
+            let table = tables.limb(limb);
+            table.ntt(converted);
+            table.sub_scale(out, Some(kept), converted, inverse[limbs.rank(limb)]);
+            Ok(())
+        })
+    }
+
+    fn gadget_product(
+        &self,
+        queue: &Queue,
+        tables: &Tables,
+        plan: &mut KeySwitchPlan<Self>,
+        key: &Prepared,
+    ) -> Result<()> {
+        let (digits, mut sums) = plan.gadget_operands()?;
+        for (component, sum) in sums.iter().enumerate() {
+            let right = PreparedView { prepared: key, first: component, term_stride: 2, batch_stride: 0 };
+            check::inner_product(tables, sum, &digits, right)?;
+        }
+        let left: Vec<_> = digits.iter().map(rows).collect();
+        let [first, second] = &mut sums;
+        let words = 2 * first.batch() * first.limbs().len() * first.degree() * left.len();
+        let items = rows_mut(first).into_iter().zip(rows_mut(second)).enumerate().collect();
+        queue.for_each(items, words, |(index, ((limb, first), (_, second)))| {
+            let digits: Vec<_> = left.iter().map(|term| term[index].1).collect();
+            let keys = [0, 1].map(|component| {
+                (0..left.len()).map(|k| key.row(2 * k + component, limb)).collect::<Vec<_>>()
+            });
+            tables.limb(limb).inner_products([first, second], &digits, [&keys[0], &keys[1]]);
             Ok(())
         })
     }

@@ -3,10 +3,10 @@
 
 use arras_rns::Modulus;
 
-use crate::tables::{Converter, Factor, LimbTable};
+use crate::tables::{Converter, Factor, Twiddles};
 
 /// Forward transform in place: Cooley-Tukey butterflies with Harvey's lazy reduction, values below 4q inside.
-pub fn ntt(row: &mut [u64], table: &LimbTable) {
+pub fn ntt(row: &mut [u64], table: &Twiddles) {
     let q = table.modulus.value();
     let (mut blocks, mut half) = (1, row.len() / 2);
     while half > 0 {
@@ -26,7 +26,7 @@ pub fn ntt(row: &mut [u64], table: &LimbTable) {
 }
 
 /// Inverse transform in place, 1/N included: Gentleman-Sande butterflies, values below 2q inside.
-pub fn intt(row: &mut [u64], table: &LimbTable) {
+pub fn intt(row: &mut [u64], table: &Twiddles) {
     let q = table.modulus.value();
     let (mut blocks, mut half) = (row.len() / 2, 1);
     while blocks > 0 {
@@ -106,9 +106,10 @@ fn combine(out: &mut [u64], a: Option<&[u64]>, b: &[u64], f: impl Fn(u64, u64) -
 /// `X -> X^element` on coefficients: X^i goes to X^(i element), whose sign flips with every wrap around N.
 pub fn automorphism_coefficients(out: &mut [u64], input: &[u64], element: usize, q: Modulus) {
     let n = input.len();
-    for (i, &x) in input.iter().enumerate() {
-        let to = i * element % (2 * n);
-        out[to % n] = if to < n { x } else { q.negate(x) };
+    let mut to = 0;
+    for &x in input {
+        out[to & (n - 1)] = if to < n { x } else { q.negate(x) };
+        to = (to + element) & (2 * n - 1);
     }
 }
 
@@ -130,10 +131,11 @@ pub fn base_convert(outputs: &mut [&mut [u64]], inputs: &[&[u64]], converter: &C
         for ((digit, row), (q, scale)) in digits.iter_mut().zip(inputs).zip(&converter.scale) {
             *digit = q.centre(reduce_once(scale.mul_lazy(row[at], q.value()), q.value()));
         }
-        for (out, (p, weights)) in outputs.iter_mut().zip(&converter.columns) {
+        for (out, column) in outputs.iter_mut().zip(&converter.columns) {
             // At most 128 products below 2^119.
-            let sum: i128 = digits.iter().zip(weights).map(|(&y, &w)| i128::from(y) * i128::from(w)).sum();
-            out[at] = p.reduce_signed(sum);
+            let sum: i128 =
+                digits.iter().zip(&column.weights).map(|(&y, &w)| i128::from(y) * i128::from(w)).sum();
+            out[at] = column.modulus.reduce_signed(sum);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arras_rns::Result;
+use arras_rns::{Error, Result};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
@@ -19,6 +19,25 @@ impl Queue {
     /// A queue that does everything on the calling thread.
     pub fn sequential() -> Self {
         Self { pool: None }
+    }
+
+    /// A queue with `threads` threads of its own; 0 takes one per core, 1 stays on the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the operating system refuses the threads.
+    pub fn with_threads(threads: usize) -> Result<Self> {
+        if threads == 1 {
+            return Ok(Self::sequential());
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("arras-cpu-{i}"))
+            .build()
+            .map_err(|error| Error::Device {
+                place: "starting threads".into(),
+                message: error.to_string(),
+            })?;
+        Ok(if pool.current_num_threads() == 1 { Self::sequential() } else { Self::with_pool(Arc::new(pool)) })
     }
 
     /// A queue that spreads its work over a pool, which may be the caller's own.

@@ -2,9 +2,11 @@
 
 use arras_rns::backend::{Conversion, IntegerMatrix, Multiplicands, RingTables};
 use arras_rns::poly::Extent;
-use arras_rns::{LimbSet, Modulus, Ring};
+use arras_rns::{LimbSet, Modulus, Result, Ring};
 
+use crate::kernels::LimbTable;
 use crate::memory::Buffer;
+use crate::path::Path;
 
 /// A constant factor with its Shoup quotient `floor(value * 2^64 / q)`.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +31,9 @@ impl Factor {
     }
 }
 
-/// What the kernels need to know about one limb.
+/// Factors of the portable transforms of one limb.
 #[derive(Debug)]
-pub struct LimbTable {
+pub struct Twiddles {
     /// The modulus.
     pub modulus: Modulus,
     /// Twiddle factors of the forward transform; the one of block i at a level of m blocks is at `m + i`.
@@ -42,8 +44,9 @@ pub struct LimbTable {
     pub degree_inverse: Factor,
 }
 
-impl LimbTable {
-    fn new(ring: &Ring, limb: usize) -> Self {
+impl Twiddles {
+    /// Those of `limb`.
+    pub fn new(ring: &Ring, limb: usize) -> Self {
         let modulus = ring.modulus(limb);
         let factors =
             |values: Vec<u64>| values.into_iter().map(|value| Factor::new(modulus, value)).collect();
@@ -64,10 +67,14 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Tables for all limbs of `ring`.
-    pub fn new(ring: &Ring) -> Self {
-        let limbs = (0..ring.moduli().len()).map(|limb| LimbTable::new(ring, limb)).collect();
-        Self { ring: ring.clone(), limbs }
+    /// Tables for all limbs of `ring`, whose kernels take `path` where the degree is large enough for it.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the processor cannot take the path.
+    pub fn new(ring: &Ring, path: Path) -> Result<Self> {
+        path.check()?;
+        let limbs = (0..ring.moduli().len()).map(|limb| LimbTable::new(ring, limb, path)).collect();
+        Ok(Self { ring: ring.clone(), limbs })
     }
 
     /// The table of a limb.
@@ -89,8 +96,18 @@ pub struct Converter {
     target: LimbSet,
     /// `(Q/q_i)^-1 mod q_i` for each source limb.
     pub(crate) scale: Vec<(Modulus, Factor)>,
-    /// For each target limb its modulus, and `Q/q_i mod p` for each source limb.
-    pub(crate) columns: Vec<(Modulus, Vec<u64>)>,
+    /// For each target limb.
+    pub(crate) columns: Vec<Column>,
+}
+
+/// Constants of a base conversion to one target limb p.
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) modulus: Modulus,
+    /// `Q/q_i mod p` for each source limb.
+    pub(crate) weights: Vec<u64>,
+    /// `- sum_i (q_i - 1)/2 * Q/q_i mod p`: what undoes moving centred digits to `[0, q_i)`.
+    pub(crate) start: u64,
 }
 
 impl Converter {
@@ -102,8 +119,13 @@ impl Converter {
             (q, Factor::new(q, q.inverse(ring.product_mod(others(limb), limb))))
         });
         let columns = target.iter().map(|to| {
-            let weights = source.iter().map(|from| ring.product_mod(others(from), to));
-            (ring.modulus(to), weights.collect())
+            let modulus = ring.modulus(to);
+            let weights: Vec<u64> = source.iter().map(|from| ring.product_mod(others(from), to)).collect();
+            let moved = source.iter().zip(&weights).fold(0, |sum, (from, &weight)| {
+                let half = modulus.reduce(u128::from(ring.modulus(from).value() / 2));
+                modulus.add(sum, modulus.mul(half, weight))
+            });
+            Column { modulus, weights, start: modulus.negate(moved) }
         });
         Self { source, target, scale: scale.collect(), columns: columns.collect() }
     }
@@ -149,6 +171,8 @@ pub struct Matrix {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) entries: Vec<i64>,
+    /// The largest magnitude of an entry.
+    pub(crate) largest: u64,
     /// How many products with 60-bit residues add up without overflowing 127 bits.
     pub(crate) terms_per_reduction: usize,
 }
@@ -159,7 +183,7 @@ impl Matrix {
         let largest = entries.iter().map(|entry| entry.unsigned_abs()).max().unwrap_or(0);
         let product_bits = Modulus::MAX_BITS + (64 - largest.leading_zeros());
         let terms_per_reduction = 1usize << (127 - product_bits).min(32);
-        Self { rows, columns, entries: entries.to_vec(), terms_per_reduction }
+        Self { rows, columns, entries: entries.to_vec(), largest, terms_per_reduction }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use arras_cpu::Cpu;
+use arras_cpu::{Cpu, Path};
 use arras_rns::testkit::{self, Opaque, Scale};
 use arras_rns::{Backend, Result};
 use libtest_mimic::{Arguments, Trial};
@@ -29,10 +29,11 @@ fn path<B: Backend>(
 }
 
 fn main() -> ExitCode {
-    let trials = [
-        path("sequential", None, || Ok(Cpu::sequential())),
-        path("threads", None, || Cpu::with_threads(2)),
-        path("opaque", None, || Ok(Opaque::new(Cpu::sequential()))),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
+    let mut trials = path("threads", None, || Cpu::with_threads(2));
+    trials.extend(path("opaque", None, || Ok(Opaque::new(Cpu::sequential()))));
+    for set in Path::ALL {
+        let missing = set.missing().map(|feature| format!("this processor lacks {feature}"));
+        trials.extend(path(&set.to_string(), missing.as_deref(), move || Cpu::sequential().on_path(set)));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

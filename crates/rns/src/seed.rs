@@ -48,11 +48,16 @@ impl SeedLabel {
         message
     }
 
+    /// The bytes that a row is made of.
+    pub fn stream(&self, modulus: Modulus) -> blake3::OutputReader {
+        blake3::Hasher::new().update(&self.message(modulus)).finalize_xof()
+    }
+
     /// Fills `row` with uniform residues: element i, in the bit-reversed order of the evaluation domain, is the i-th
     /// little-endian 128-bit chunk of the BLAKE3 output, reduced. The bias of a residue is at most q / 2^128.
     pub fn expand(&self, modulus: Modulus, row: &mut [u64]) {
         const CHUNK: usize = 64;
-        let mut stream = blake3::Hasher::new().update(&self.message(modulus)).finalize_xof();
+        let mut stream = self.stream(modulus);
         let mut bytes = [0u8; 16 * CHUNK];
         for part in row.chunks_mut(CHUNK) {
             let bytes = &mut bytes[..16 * part.len()];

@@ -66,6 +66,35 @@ impl<B: Backend> ModDownPlan<B> {
     pub fn converter(&self) -> &B::Converter {
         &self.converter
     }
+
+    /// The parts of the plan, for fused overrides.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the plan was made for smaller batches.
+    pub fn parts(&mut self, batch: usize) -> Result<ModDownParts<'_, B>> {
+        Ok(ModDownParts {
+            converter: &self.converter,
+            inverse: &self.inverse,
+            dropped: self.dropped.view_mut().range(0..batch)?,
+            converted: self.converted.view_mut().range(0..batch)?,
+        })
+    }
+}
+
+/// The extended digits of a [`KeySwitchPlan`], and room for the two sums.
+pub type GadgetOperands<'a, B> = (Vec<View<'a, B, Evaluation>>, [ViewMut<'a, B, Evaluation>; 2]);
+
+/// What a [`ModDownPlan`] holds, for a batch of the size at hand.
+#[derive(Debug)]
+pub struct ModDownParts<'a, B: Backend> {
+    /// From the dropped limbs to the kept ones.
+    pub converter: &'a B::Converter,
+    /// `P^-1 mod q` for each kept limb.
+    pub inverse: &'a [u64],
+    /// Room for the dropped limbs.
+    pub dropped: ViewMut<'a, B, Coefficient>,
+    /// Room for the kept limbs.
+    pub converted: ViewMut<'a, B, Coefficient>,
 }
 
 /// See [`Backend::mod_down`].
@@ -176,6 +205,20 @@ impl<B: Backend> KeySwitchPlan<B> {
     /// None for a plan that has been used.
     pub fn extended(&self) -> Result<Vec<View<'_, B, Evaluation>>> {
         self.digits.iter().map(|digit| digit.extended.view().range(0..self.batch)).collect()
+    }
+
+    /// The extended digits and, to be written, the two sums: what [`Backend::gadget_product`] works on.
+    ///
+    /// # Errors
+    /// None for a plan that has been used.
+    pub fn gadget_operands(&mut self) -> Result<GadgetOperands<'_, B>> {
+        let batch = 0..self.batch;
+        let digits = self.digits.iter().map(|digit| digit.extended.view().range(batch.clone()));
+        let [first, second] = &mut self.sums;
+        Ok((
+            digits.collect::<Result<_>>()?,
+            [first.view_mut().range(batch.clone())?, second.view_mut().range(batch.clone())?],
+        ))
     }
 
     /// The two sums that [`Backend::gadget_product`] left behind, still multiplied by the special primes.

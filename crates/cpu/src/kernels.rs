@@ -1,0 +1,260 @@
+//! The row kernels of one limb, on the path chosen for it.
+
+use arras_rns::{Modulus, Ring, SeedLabel};
+
+use crate::path::Path;
+use crate::portable;
+#[cfg(target_arch = "x86_64")]
+use crate::simd;
+use crate::tables::{Converter, Factor, Tables, Twiddles};
+
+/// The row kernels of one limb. Rows are canonical on entry and on return, and as long as the degree unless said otherwise.
+#[derive(Debug)]
+pub struct LimbTable {
+    /// The modulus.
+    pub modulus: Modulus,
+    kernels: Kernels,
+}
+
+#[derive(Debug)]
+enum Kernels {
+    Portable(Twiddles),
+    #[cfg(target_arch = "x86_64")]
+    Simd(Box<simd::Kernels>),
+}
+
+/// Rows of a matrix product that share one pass over the inputs.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const MATRIX_ROWS: usize = simd::MATRIX_ROWS;
+/// Rows of a matrix product that share one pass over the inputs.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const MATRIX_ROWS: usize = 1;
+
+impl LimbTable {
+    /// The kernels of `limb` on `path`, or portable ones if the degree is too small to fill vectors. The processor has
+    /// been checked to have what the path needs.
+    pub(crate) fn new(ring: &Ring, limb: usize, path: Path) -> Self {
+        let modulus = ring.modulus(limb);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(kernels) = simd::Kernels::new(ring, limb, path) {
+            return Self { modulus, kernels: Kernels::Simd(Box::new(kernels)) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = path;
+        Self { modulus, kernels: Kernels::Portable(Twiddles::new(ring, limb)) }
+    }
+
+    /// Forward transform in place.
+    pub fn ntt(&self, row: &mut [u64]) {
+        match &self.kernels {
+            Kernels::Portable(twiddles) => portable::ntt(row, twiddles),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.ntt(row),
+        }
+    }
+
+    /// Inverse transform in place, 1/N included.
+    pub fn intt(&self, row: &mut [u64]) {
+        match &self.kernels {
+            Kernels::Portable(twiddles) => portable::intt(row, twiddles),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.intt(row),
+        }
+    }
+
+    /// `out = a + b`, where no `a` stands for `out` itself.
+    pub fn add(&self, out: &mut [u64], a: Option<&[u64]>, b: &[u64]) {
+        match &self.kernels {
+            Kernels::Portable(_) => portable::add(out, a, b, self.modulus),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.add(out, a, b),
+        }
+    }
+
+    /// `out = a - b`.
+    pub fn sub(&self, out: &mut [u64], a: Option<&[u64]>, b: &[u64]) {
+        match &self.kernels {
+            Kernels::Portable(_) => portable::sub(out, a, b, self.modulus),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.sub(out, a, b),
+        }
+    }
+
+    /// `out = -a`.
+    pub fn negate(&self, out: &mut [u64], a: Option<&[u64]>) {
+        match &self.kernels {
+            Kernels::Portable(_) => portable::negate(out, a, self.modulus),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.negate(out, a),
+        }
+    }
+
+    /// `out = a * b`.
+    pub fn multiply(&self, out: &mut [u64], a: Option<&[u64]>, b: &[u64]) {
+        match &self.kernels {
+            Kernels::Portable(_) => portable::multiply(out, a, b, self.modulus),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.multiply(out, a, b),
+        }
+    }
+
+    /// `out = out + a * b`.
+    pub fn multiply_accumulate(&self, out: &mut [u64], a: &[u64], b: &[u64]) {
+        match &self.kernels {
+            Kernels::Portable(_) => portable::multiply_accumulate(out, a, b, self.modulus),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.multiply_accumulate(out, a, b),
+        }
+    }
+
+    /// `out = a * scalar + b`; without `b` just the product.
+    pub fn scale_add(&self, out: &mut [u64], a: Option<&[u64]>, scalar: u64, b: Option<&[u64]>) {
+        match &self.kernels {
+            Kernels::Portable(_) => portable::scale_add(out, a, scalar, b, self.modulus),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.scale_add(out, a, Factor::new(self.modulus, scalar), b),
+        }
+    }
+
+    /// `out = (a - b) * scalar`: the end of a division by dropped primes.
+    pub fn sub_scale(&self, out: &mut [u64], a: Option<&[u64]>, b: &[u64], scalar: u64) {
+        match &self.kernels {
+            Kernels::Portable(_) => {
+                portable::sub(out, a, b, self.modulus);
+                portable::scale_add(out, None, scalar, None, self.modulus);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.sub_scale(out, a, b, Factor::new(self.modulus, scalar)),
+        }
+    }
+
+    /// `out = sum_k left[k] * right[k]`.
+    pub fn inner_product(&self, out: &mut [u64], left: &[&[u64]], right: &[&[u64]]) {
+        match &self.kernels {
+            Kernels::Portable(_) => portable::inner_product(out, left, right, self.modulus),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.inner_product(out, left, right),
+        }
+    }
+
+    /// `out[c] = sum_k left[k] * right[c][k]` for two components.
+    pub fn inner_products(&self, out: [&mut [u64]; 2], left: &[&[u64]], right: [&[&[u64]]; 2]) {
+        match &self.kernels {
+            Kernels::Portable(_) => {
+                for (out, right) in out.into_iter().zip(right) {
+                    portable::inner_product(out, left, right, self.modulus);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.inner_products(out, left, right),
+        }
+    }
+
+    /// `out[r] = sum_c weights[r][c] * inputs[c]`, for stretches of rows that are a multiple of 16 words or whole rows.
+    /// `largest` is the largest magnitude of a weight, `terms_per_reduction` how many products fit 127 bits.
+    pub fn matrix_rows(
+        &self,
+        out: &mut [&mut [u64]],
+        weights: &[&[i64]],
+        inputs: &[&[u64]],
+        largest: u64,
+        terms_per_reduction: usize,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Kernels::Simd(kernels), true) = (&self.kernels, largest < self.modulus.value()) {
+            for (out, weights) in out.chunks_mut(MATRIX_ROWS).zip(weights.chunks(MATRIX_ROWS)) {
+                kernels.matrix_rows(out, weights, inputs);
+            }
+            return;
+        }
+        let _ = largest;
+        for (out, weights) in out.iter_mut().zip(weights) {
+            portable::matrix_row(out, weights, inputs, terms_per_reduction, self.modulus);
+        }
+    }
+
+    /// `X -> X^element` on coefficients.
+    pub fn automorphism_coefficients(&self, out: &mut [u64], input: &[u64], element: usize) {
+        portable::automorphism_coefficients(out, input, element, self.modulus);
+    }
+
+    /// `X -> X^element` on values.
+    pub fn automorphism_values(&self, out: &mut [u64], input: &[u64], element: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Kernels::Simd(kernels) = &self.kernels
+            && kernels.automorphism_values(out, input, element).is_some()
+        {
+            return;
+        }
+        portable::automorphism_values(out, input, element);
+    }
+
+    /// A uniform row ([`SeedLabel::expand`]).
+    pub fn expand_seed(&self, row: &mut [u64], label: &SeedLabel) {
+        match &self.kernels {
+            Kernels::Portable(_) => label.expand(self.modulus, row),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => {
+                const CHUNK: usize = 128;
+                let (mut low, mut high) = ([0; CHUNK], [0; CHUNK]);
+                let mut bytes = [0; 16 * CHUNK];
+                let mut stream = label.stream(self.modulus);
+                for part in row.chunks_mut(CHUNK) {
+                    let length = part.len();
+                    stream.fill(&mut bytes[..16 * length]);
+                    for (i, chunk) in bytes.as_chunks::<16>().0[..length].iter().enumerate() {
+                        let word = u128::from_le_bytes(*chunk);
+                        (low[i], high[i]) = (word as u64, (word >> 64) as u64);
+                    }
+                    kernels.reduce_words(part, &low[..length], &high[..length]);
+                }
+            }
+        }
+    }
+}
+
+/// Converts a stretch of coefficients from the limbs `inputs` to the limbs `outputs` (same stretch of every row): a
+/// multiple of 16 words, or whole rows.
+pub fn base_convert(tables: &Tables, outputs: &mut [&mut [u64]], inputs: &[&[u64]], converter: &Converter) {
+    #[cfg(target_arch = "x86_64")]
+    if base_convert_simd(tables, outputs, inputs, converter).is_some() {
+        return;
+    }
+    let _ = tables;
+    portable::base_convert(outputs, inputs, converter);
+}
+
+/// `None` if a limb has no SIMD kernels; nothing is written then.
+#[cfg(target_arch = "x86_64")]
+fn base_convert_simd(
+    tables: &Tables,
+    outputs: &mut [&mut [u64]],
+    inputs: &[&[u64]],
+    converter: &Converter,
+) -> Option<()> {
+    use arras_rns::backend::Conversion;
+
+    let kernels = |limb| match &tables.limb(limb).kernels {
+        Kernels::Portable(_) => None,
+        Kernels::Simd(kernels) => Some(kernels.as_ref()),
+    };
+    let limbs = converter.source().union(converter.target());
+    if !limbs.iter().all(|limb| kernels(limb).is_some()) {
+        return None;
+    }
+    let narrow = converter.source().iter().all(|limb| kernels(limb).is_some_and(simd::Kernels::is_narrow));
+    let mut digits = simd::Digits::new();
+    let length = outputs.first().map_or(0, |row| row.len());
+    for at in (0..length).step_by(simd::Digits::WORDS) {
+        for (index, ((limb, row), &(_, scale))) in
+            converter.source().iter().zip(inputs).zip(&converter.scale).enumerate()
+        {
+            kernels(limb)?.digits(&mut digits, index, row, at, scale);
+        }
+        for ((limb, out), column) in converter.target().iter().zip(outputs.iter_mut()).zip(&converter.columns)
+        {
+            kernels(limb)?.weigh(out, at, &digits, &column.weights, column.start, narrow);
+        }
+    }
+    Some(())
+}

@@ -1,0 +1,653 @@
+//! Forward and inverse negacyclic transforms in standard order.
+//!
+//! A forward transform of 2^k words is a few *passes* of up to [`PASS`] levels over columns of vectors, and a *tail* over
+//! blocks of consecutive words: more such levels, and those whose operands share a vector. Passes whose groups exceed
+//! [`BLOCK`] words go over the whole row; the rest is done block by block, in the first-level cache. An inverse
+//! transform is the same backwards. Factors are stored in the order in which the passes meet them.
+
+use arras_rns::{Modulus, Ring};
+
+use super::butterfly::{Butterflies, V};
+use super::lanes::Lanes;
+use crate::memory::Buffer;
+
+/// Levels of a pass, at most.
+const PASS: u32 = 3;
+/// Words that stay in the first-level cache together with their factors.
+const BLOCK: usize = 1 << 11;
+
+/// One pass over columns, or the columns of the tail.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    /// log2 of the number of groups, which is the number of levels before it.
+    before: u32,
+    /// Number of levels.
+    levels: u32,
+    /// Where its factors begin in [`Factors::scalars`].
+    factors: usize,
+}
+
+impl Pass {
+    /// Words of factors per group.
+    fn group_words<B: Butterflies>(self) -> usize {
+        ((1 << self.levels) - 1) * B::FACTOR_WORDS
+    }
+}
+
+/// Factors of one direction of a transform.
+#[derive(Debug)]
+struct Factors {
+    /// Those of passes and of the columns of the tail: pass by pass, group by group, level by level.
+    scalars: Vec<u64>,
+    /// Those of the levels inside vectors, in pairs of vectors: pair by pair, level by level from the widest.
+    vectors: Buffer,
+}
+
+/// Everything a transform of one limb needs.
+#[derive(Debug)]
+pub(crate) struct Transform<B> {
+    arithmetic: B,
+    degree: usize,
+    /// Passes in forward order, without the tail.
+    passes: Vec<Pass>,
+    /// How many of them go over the whole row before blocks are taken one by one.
+    outer: usize,
+    tail: Pass,
+    forward: Factors,
+    inverse: Factors,
+    /// `1/N`.
+    degree_inverse: Vec<u64>,
+}
+
+impl<B: Butterflies> Transform<B> {
+    /// The smallest degree: one pair of vectors.
+    pub(crate) const MIN_DEGREE: usize = 2 * B::L::WIDTH;
+
+    /// Tables for `limb` of a ring of degree at least `MIN_DEGREE`; `None` if there is not enough memory.
+    pub(crate) fn new(arithmetic: B, ring: &Ring, limb: usize) -> Option<Self> {
+        let columns = ring.log_degree() - B::L::LEVELS as u32;
+        let in_tail = columns.min(PASS);
+        let (mut passes, mut before, mut factors) = (Vec::new(), 0, 0);
+        let mut next = |levels| {
+            let pass = Pass { before, levels, factors };
+            before += levels;
+            factors += pass.group_words::<B>() << pass.before;
+            pass
+        };
+        let mut rest = columns - in_tail;
+        while rest > 0 {
+            // As few passes as possible, the larger ones first.
+            let levels = rest.div_ceil(rest.div_ceil(PASS));
+            passes.push(next(levels));
+            rest -= levels;
+        }
+        let tail = next(in_tail);
+        let outer = passes.iter().filter(|pass| ring.degree() >> pass.before > BLOCK).count();
+
+        let q = ring.modulus(limb);
+        let scaled = |value| q.mul(value, q.inverse(ring.degree() as u64));
+        let mut inverse = ring.inverse_twiddles(limb);
+        // The factor 1/N: the last level multiplies half of its results by a root anyway.
+        inverse[1] = scaled(inverse[1]);
+        let degree_inverse = B::factor_words(q, scaled(1))[..B::FACTOR_WORDS].to_vec();
+        let layout = Layout { arithmetic, q, passes: &passes, tail };
+        let descent = layout.lanes_of_levels(true);
+        let ascent = layout.lanes_of_levels(false);
+        Some(Self {
+            forward: layout.factors(&ring.twiddles(limb), &descent)?,
+            inverse: layout.factors(&inverse, &ascent)?,
+            arithmetic,
+            degree: ring.degree(),
+            passes,
+            outer,
+            tail,
+            degree_inverse,
+        })
+    }
+
+    /// The first block of `BLOCK`-sized work: how many blocks there are, and the words of each.
+    fn blocks(&self) -> (usize, usize) {
+        let before = self.passes.get(self.outer).map_or(self.tail.before, |pass| pass.before);
+        (1 << before, self.degree >> before)
+    }
+
+    /// Forward, in place.
+    ///
+    /// # Panics
+    /// If the row has the wrong length.
+    #[inline(always)]
+    pub(crate) fn forward(&self, row: &mut [u64]) {
+        assert_eq!(row.len(), self.degree);
+        let data = row.as_mut_ptr();
+        let (outer, inner) = self.passes.split_at(self.outer);
+        let (blocks, words) = self.blocks();
+        // SAFETY: the row has `degree` words, which the groups of every pass and the blocks of the tail divide exactly;
+        // the tables were laid out for the same passes.
+        unsafe {
+            for pass in outer {
+                self.forward_pass(*pass, data, 0, 1 << pass.before);
+            }
+            for block in 0..blocks {
+                for pass in inner {
+                    let groups = (1 << pass.before) / blocks;
+                    self.forward_pass(*pass, data, block * groups, groups);
+                }
+                self.forward_tail(data, block * words, words);
+            }
+        }
+    }
+
+    /// Inverse with the factor 1/N, in place.
+    ///
+    /// # Panics
+    /// If the row has the wrong length.
+    #[inline(always)]
+    pub(crate) fn inverse(&self, row: &mut [u64]) {
+        assert_eq!(row.len(), self.degree);
+        let data = row.as_mut_ptr();
+        let (outer, inner) = self.passes.split_at(self.outer);
+        let (blocks, words) = self.blocks();
+        // SAFETY: as in `forward`.
+        unsafe {
+            for block in 0..blocks {
+                self.inverse_tail(data, block * words, words);
+                for pass in inner.iter().rev() {
+                    let groups = (1 << pass.before) / blocks;
+                    self.inverse_pass(*pass, data, block * groups, groups);
+                }
+            }
+            for pass in outer.iter().rev() {
+                self.inverse_pass(*pass, data, 0, 1 << pass.before);
+            }
+        }
+    }
+
+    /// Groups `first .. first + count` of a pass.
+    ///
+    /// # Safety
+    /// `data` points to `degree` words; the pass has these groups, and its columns are at least a vector wide.
+    #[inline(always)]
+    unsafe fn forward_pass(&self, pass: Pass, data: *mut u64, first: usize, count: usize) {
+        let length = self.degree >> pass.before;
+        let stride = length >> pass.levels;
+        for group in first..first + count {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let at = data.add(group * length);
+                let factors =
+                    self.forward.scalars.as_ptr().add(pass.factors + group * pass.group_words::<B>());
+                // The bias is for the first half of the row: of the one group of the first pass.
+                match (pass.levels, pass.before) {
+                    (1, 0) => columns::<B, 2, true, true>(self, at, stride, factors),
+                    (2, 0) => columns::<B, 4, true, true>(self, at, stride, factors),
+                    (_, 0) => columns::<B, 8, true, true>(self, at, stride, factors),
+                    (1, _) => columns::<B, 2, true, false>(self, at, stride, factors),
+                    (2, _) => columns::<B, 4, true, false>(self, at, stride, factors),
+                    (_, _) => columns::<B, 8, true, false>(self, at, stride, factors),
+                }
+            }
+        }
+    }
+
+    /// Like [`forward_pass`](Self::forward_pass), backwards; the first pass comes last and yields canonical values.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn inverse_pass(&self, pass: Pass, data: *mut u64, first: usize, count: usize) {
+        let length = self.degree >> pass.before;
+        let stride = length >> pass.levels;
+        for group in first..first + count {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let at = data.add(group * length);
+                let factors =
+                    self.inverse.scalars.as_ptr().add(pass.factors + group * pass.group_words::<B>());
+                match (pass.levels, pass.before) {
+                    (1, 0) => columns::<B, 2, false, true>(self, at, stride, factors),
+                    (2, 0) => columns::<B, 4, false, true>(self, at, stride, factors),
+                    (_, 0) => columns::<B, 8, false, true>(self, at, stride, factors),
+                    (1, _) => columns::<B, 2, false, false>(self, at, stride, factors),
+                    (2, _) => columns::<B, 4, false, false>(self, at, stride, factors),
+                    (_, _) => columns::<B, 8, false, false>(self, at, stride, factors),
+                }
+            }
+        }
+    }
+
+    /// The tail over `words` words from `start` on.
+    ///
+    /// # Safety
+    /// `data` points to `degree` words, of which these are whole blocks of the tail.
+    #[inline(always)]
+    unsafe fn forward_tail(&self, data: *mut u64, start: usize, words: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (self.tail.levels, self.tail.before) {
+                (1, _) => self.forward_tail_of::<2>(data, start, words),
+                (2, _) => self.forward_tail_of::<4>(data, start, words),
+                (_, _) => self.forward_tail_of::<8>(data, start, words),
+            }
+        }
+    }
+
+    /// The tail of an inverse transform.
+    ///
+    /// # Safety
+    /// As for [`forward_tail`](Self::forward_tail).
+    #[inline(always)]
+    unsafe fn inverse_tail(&self, data: *mut u64, start: usize, words: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (self.tail.levels, self.tail.before) {
+                (1, _) => self.inverse_tail_of::<2>(data, start, words),
+                (2, _) => self.inverse_tail_of::<4>(data, start, words),
+                (_, _) => self.inverse_tail_of::<8>(data, start, words),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn forward_tail_of<const R: usize>(&self, data: *mut u64, start: usize, words: usize) {
+        let block = R * B::L::WIDTH;
+        let (mut at, end) = (start / block, (start + words) / block);
+        // SAFETY: the caller's promise.
+        unsafe {
+            while at + 2 <= end {
+                self.forward_tail_blocks::<R, 2>(data, at);
+                at += 2;
+            }
+            if at < end {
+                self.forward_tail_blocks::<R, 1>(data, at);
+            }
+        }
+    }
+
+    /// K blocks of R vectors from number `block` on. Two at a time, because each level of one waits for the level before.
+    #[inline(always)]
+    unsafe fn forward_tail_blocks<const R: usize, const K: usize>(&self, data: *mut u64, block: usize) {
+        let (b, lanes, width) = (self.arithmetic, self.arithmetic.lanes(), B::L::WIDTH);
+        let level_words = B::FACTOR_WORDS * width;
+        let first = self.tail.before == 0;
+        // SAFETY: the caller's promise; there are factors for every block.
+        unsafe {
+            let at = data.add(block * R * width);
+            let scalars = self.forward.scalars.as_ptr();
+            let scalars = scalars.add(self.tail.factors + block * self.tail.group_words::<B>());
+            let vectors = self.forward.vectors.as_slice().as_ptr();
+            let vectors = vectors.add(block * R / 2 * B::L::LEVELS * level_words);
+            let mut r = [[lanes.splat(0); R]; K];
+            for k in 0..K {
+                for i in 0..R {
+                    r[k][i] = lanes.load(at.add((k * R + i) * width));
+                    if first && i < R / 2 {
+                        r[k][i] = b.bias(r[k][i]);
+                    }
+                }
+            }
+            forward_network(b, &mut r, Splats::<K> { from: scalars, words: self.tail.group_words::<B>() });
+            for level in 0..B::L::LEVELS {
+                for pair in 0..K * R / 2 {
+                    let factor = b.load_factors(vectors.add((pair * B::L::LEVELS + level) * level_words));
+                    let r = r.as_flattened_mut();
+                    let (x, y) = lanes.descend(level, r[2 * pair], r[2 * pair + 1]);
+                    (r[2 * pair], r[2 * pair + 1]) = b.forward(log2(R) + level, x, y, factor);
+                }
+                lanes.fence(r.as_flattened_mut());
+            }
+            let r = r.as_flattened();
+            for pair in 0..K * R / 2 {
+                let (x, y) = lanes.leave(b.canonical(r[2 * pair]), b.canonical(r[2 * pair + 1]));
+                lanes.store(at.add(2 * pair * width), x);
+                lanes.store(at.add((2 * pair + 1) * width), y);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn inverse_tail_of<const R: usize>(&self, data: *mut u64, start: usize, words: usize) {
+        let block = R * B::L::WIDTH;
+        let (mut at, end) = (start / block, (start + words) / block);
+        // SAFETY: the caller's promise.
+        unsafe {
+            while at + 2 <= end {
+                self.inverse_tail_blocks::<R, 2>(data, at);
+                at += 2;
+            }
+            if at < end {
+                self.inverse_tail_blocks::<R, 1>(data, at);
+            }
+        }
+    }
+
+    /// As [`forward_tail_blocks`](Self::forward_tail_blocks), backwards.
+    #[inline(always)]
+    unsafe fn inverse_tail_blocks<const R: usize, const K: usize>(&self, data: *mut u64, block: usize) {
+        let (b, lanes, width) = (self.arithmetic, self.arithmetic.lanes(), B::L::WIDTH);
+        let level_words = B::FACTOR_WORDS * width;
+        let last = self.tail.before == 0;
+        // SAFETY: the caller's promise; there are factors for every block.
+        unsafe {
+            let at = data.add(block * R * width);
+            let scalars = self.inverse.scalars.as_ptr();
+            let scalars = scalars.add(self.tail.factors + block * self.tail.group_words::<B>());
+            let vectors = self.inverse.vectors.as_slice().as_ptr();
+            let vectors = vectors.add(block * R / 2 * B::L::LEVELS * level_words);
+            let mut r = [[lanes.splat(0); R]; K];
+            for pair in 0..K * R / 2 {
+                let r = r.as_flattened_mut();
+                let x = lanes.load(at.add(2 * pair * width));
+                let y = lanes.load(at.add((2 * pair + 1) * width));
+                (r[2 * pair], r[2 * pair + 1]) = lanes.enter(x, y);
+            }
+            for level in 0..B::L::LEVELS {
+                let from_widest = B::L::LEVELS - 1 - level;
+                for pair in 0..K * R / 2 {
+                    let factor =
+                        b.load_factors(vectors.add((pair * B::L::LEVELS + from_widest) * level_words));
+                    let r = r.as_flattened_mut();
+                    let (mut x, y) = b.inverse(level, r[2 * pair], r[2 * pair + 1], factor);
+                    if from_widest == 0 {
+                        x = b.settle(x);
+                    }
+                    (r[2 * pair], r[2 * pair + 1]) = lanes.ascend(level, x, y);
+                }
+                lanes.fence(r.as_flattened_mut());
+            }
+            inverse_network(b, &mut r, Splats::<K> { from: scalars, words: self.tail.group_words::<B>() });
+            for k in 0..K {
+                if last {
+                    self.finish_inverse(&mut r[k]);
+                }
+                for i in 0..R {
+                    lanes.store(at.add((k * R + i) * width), r[k][i]);
+                }
+            }
+        }
+    }
+
+    /// What is left to do after the last level of an inverse transform: 1/N for the sums, canonical values for all.
+    #[inline(always)]
+    fn finish_inverse<const R: usize>(&self, r: &mut [V<B>; R]) {
+        // SAFETY: `degree_inverse` holds the words of one factor.
+        let scale = unsafe { self.arithmetic.splat_factor(self.degree_inverse.as_ptr()) };
+        for i in 0..R {
+            if i < R / 2 {
+                r[i] = self.arithmetic.multiply(r[i], scale);
+            }
+            r[i] = self.arithmetic.canonical_product(r[i]);
+        }
+    }
+}
+
+/// One group of a pass over columns: R vectors, `stride` words apart, at a time. `OUTER` marks the pass that reads the
+/// input of a forward transform or writes the output of an inverse one.
+///
+/// # Safety
+/// `data` points to `R * stride` words, of which a vector divides `stride`; `factors` to the R - 1 factors of the group.
+#[inline(always)]
+unsafe fn columns<B: Butterflies, const R: usize, const FORWARD: bool, const OUTER: bool>(
+    transform: &Transform<B>,
+    data: *mut u64,
+    stride: usize,
+    factors: *const u64,
+) {
+    // SAFETY: the caller's promise.
+    let factors = unsafe { Held::<B, R>::new(transform.arithmetic, factors) };
+    let width = B::L::WIDTH;
+    let mut column = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        while B::PAIRED_COLUMNS && column + 2 * width <= stride {
+            columns_at::<B, R, 2, FORWARD, OUTER>(transform, data.add(column), stride, factors);
+            column += 2 * width;
+        }
+        while column < stride {
+            columns_at::<B, R, 1, FORWARD, OUTER>(transform, data.add(column), stride, factors);
+            column += width;
+        }
+    }
+}
+
+/// K neighbouring columns.
+#[inline(always)]
+unsafe fn columns_at<
+    B: Butterflies,
+    const R: usize,
+    const K: usize,
+    const FORWARD: bool,
+    const OUTER: bool,
+>(
+    transform: &Transform<B>,
+    at: *mut u64,
+    stride: usize,
+    factors: Held<B, R>,
+) {
+    let (b, lanes, width) = (transform.arithmetic, transform.arithmetic.lanes(), B::L::WIDTH);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut r = [[lanes.splat(0); R]; K];
+        for i in 0..R {
+            for k in 0..K {
+                r[k][i] = lanes.load(at.add(i * stride + k * width));
+                if FORWARD && OUTER && i < R / 2 {
+                    r[k][i] = b.bias(r[k][i]);
+                }
+            }
+        }
+        if FORWARD {
+            forward_network(b, &mut r, factors);
+        } else {
+            inverse_network(b, &mut r, factors);
+            if OUTER {
+                for r in &mut r {
+                    transform.finish_inverse(r);
+                }
+            }
+        }
+        for i in 0..R {
+            for k in 0..K {
+                lanes.store(at.add(i * stride + k * width), r[k][i]);
+            }
+        }
+    }
+}
+
+/// The factors of one group as a binary heap: node 1 for its first level, nodes 2 and 3 for the halves, and so on.
+trait Heap<B: Butterflies, const K: usize>: Copy {
+    /// The factor of a node in the k-th of K heaps.
+    fn node(self, b: B, k: usize, node: usize) -> B::Factor;
+}
+
+/// Factors of K consecutive blocks, read where they are used, once.
+#[derive(Clone, Copy)]
+struct Splats<const K: usize> {
+    from: *const u64,
+    /// Words of factors per block.
+    words: usize,
+}
+
+impl<B: Butterflies, const K: usize> Heap<B, K> for Splats<K> {
+    #[inline(always)]
+    fn node(self, b: B, k: usize, node: usize) -> B::Factor {
+        // SAFETY: made only by the tails, from a pointer to as many factors as the K networks have nodes.
+        unsafe { b.splat_factor(self.from.add(k * self.words + (node - 1) * B::FACTOR_WORDS)) }
+    }
+}
+
+/// Factors kept in registers for a whole group.
+struct Held<B: Butterflies, const R: usize>([B::Factor; R]);
+
+impl<B: Butterflies, const R: usize> Held<B, R> {
+    /// # Safety
+    /// R - 1 factors can be read.
+    #[inline(always)]
+    unsafe fn new(b: B, from: *const u64) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut factors = [b.splat_factor(from); R];
+            for node in 2..R {
+                factors[node] = b.splat_factor(from.add((node - 1) * B::FACTOR_WORDS));
+            }
+            Self(factors)
+        }
+    }
+}
+
+impl<B: Butterflies, const R: usize> Clone for Held<B, R> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Butterflies, const R: usize> Copy for Held<B, R> {}
+
+impl<B: Butterflies, const R: usize, const K: usize> Heap<B, K> for Held<B, R> {
+    #[inline(always)]
+    fn node(self, _: B, _: usize, node: usize) -> B::Factor {
+        self.0[node]
+    }
+}
+
+const fn log2(r: usize) -> usize {
+    r.trailing_zeros() as usize
+}
+
+/// All levels of a forward pass on K times R = 2, 4 or 8 vectors. Written out, because an array that is indexed by a loop variable
+/// would live in memory.
+#[inline(always)]
+fn forward_network<B: Butterflies, const R: usize, const K: usize>(
+    b: B,
+    r: &mut [[V<B>; R]; K],
+    f: impl Heap<B, K>,
+) {
+    macro_rules! level {
+        ($level:literal: $(($x:literal, $y:literal, $node:literal))*) => {$(
+            for (k, r) in r.iter_mut().enumerate() {
+                (r[$x], r[$y]) = b.forward($level, r[$x], r[$y], f.node(b, k, $node));
+            }
+        )* b.lanes().fence(r.as_flattened_mut());};
+    }
+    match R {
+        2 => {
+            level!(0: (0, 1, 1));
+        }
+        4 => {
+            level!(0: (0, 2, 1) (1, 3, 1));
+            level!(1: (0, 1, 2) (2, 3, 3));
+        }
+        _ => {
+            level!(0: (0, 4, 1) (1, 5, 1) (2, 6, 1) (3, 7, 1));
+            level!(1: (0, 2, 2) (1, 3, 2) (4, 6, 3) (5, 7, 3));
+            level!(2: (0, 1, 4) (2, 3, 5) (4, 5, 6) (6, 7, 7));
+        }
+    }
+}
+
+/// All levels of an inverse pass on K times R = 2, 4 or 8 vectors; the sum of all is settled.
+#[inline(always)]
+fn inverse_network<B: Butterflies, const R: usize, const K: usize>(
+    b: B,
+    r: &mut [[V<B>; R]; K],
+    f: impl Heap<B, K>,
+) {
+    macro_rules! level {
+        ($level:literal: $(($x:literal, $y:literal, $node:literal))*) => {$(
+            for (k, r) in r.iter_mut().enumerate() {
+                (r[$x], r[$y]) = b.inverse($level, r[$x], r[$y], f.node(b, k, $node));
+            }
+        )* b.lanes().fence(r.as_flattened_mut());};
+    }
+    match R {
+        2 => {
+            level!(0: (0, 1, 1));
+        }
+        4 => {
+            level!(0: (0, 1, 2) (2, 3, 3));
+            level!(1: (0, 2, 1) (1, 3, 1));
+        }
+        _ => {
+            level!(0: (0, 1, 4) (2, 3, 5) (4, 5, 6) (6, 7, 7));
+            level!(1: (0, 2, 2) (1, 3, 2) (4, 6, 3) (5, 7, 3));
+            level!(2: (0, 4, 1) (1, 5, 1) (2, 6, 1) (3, 7, 1));
+        }
+    }
+    for r in r {
+        r[0] = b.settle(r[0]);
+    }
+}
+
+/// How factors are laid out.
+struct Layout<'a, B> {
+    arithmetic: B,
+    q: Modulus,
+    passes: &'a [Pass],
+    tail: Pass,
+}
+
+impl<B: Butterflies> Layout<'_, B> {
+    /// For each level inside a pair of vectors, from the widest: which element of the pair each lane of the first operand
+    /// holds. The lanes tell themselves, by moving indices.
+    fn lanes_of_levels(&self, forward: bool) -> Vec<Vec<u64>> {
+        let (lanes, width) = (self.arithmetic.lanes(), B::L::WIDTH);
+        let indices: Vec<u64> = (0..2 * width as u64).collect();
+        // SAFETY: `indices` holds two vectors.
+        let (mut x, mut y) = unsafe { (lanes.load(indices.as_ptr()), lanes.load(indices[width..].as_ptr())) };
+        if !forward {
+            (x, y) = lanes.enter(x, y);
+        }
+        let mut levels = Vec::new();
+        for level in 0..B::L::LEVELS {
+            if forward {
+                (x, y) = lanes.descend(level, x, y);
+            }
+            let mut order = vec![0; width];
+            // SAFETY: `order` is one vector long.
+            unsafe { lanes.store(order.as_mut_ptr(), x) };
+            levels.push(order);
+            if !forward {
+                (x, y) = lanes.ascend(level, x, y);
+            }
+        }
+        if !forward {
+            levels.reverse();
+        }
+        levels
+    }
+
+    /// Lays out powers given in the order of [`Ring::twiddles`].
+    fn factors(&self, powers: &[u64], lane_orders: &[Vec<u64>]) -> Option<Factors> {
+        let words = |index: usize| B::factor_words(self.q, powers[index]);
+        let mut scalars = Vec::new();
+        for pass in self.passes.iter().chain([&self.tail]) {
+            for group in 0..1usize << pass.before {
+                for level in 0..pass.levels {
+                    for j in 0..1usize << level {
+                        let index = (1 << (pass.before + level)) + (group << level) + j;
+                        scalars.extend_from_slice(&words(index)[..B::FACTOR_WORDS]);
+                    }
+                }
+            }
+        }
+        let (degree, width) = (powers.len(), B::L::WIDTH);
+        let per_pair = B::L::LEVELS * B::FACTOR_WORDS * width;
+        let pairs = degree / (2 * width);
+        let mut vectors = Buffer::new(pairs * per_pair)?;
+        for (pair, vectors) in vectors.as_mut_slice().chunks_exact_mut(per_pair).enumerate() {
+            let levels = vectors.chunks_exact_mut(B::FACTOR_WORDS * width);
+            for ((level, vectors), order) in levels.enumerate().zip(lane_orders) {
+                // Blocks of this level are `length` words long, and their factors begin at their number.
+                let length = width >> level;
+                for (lane, &element) in order.iter().enumerate() {
+                    let block = (pair * 2 * width + element as usize) / length;
+                    let factor = words(degree / length + block);
+                    for part in 0..B::FACTOR_WORDS {
+                        vectors[part * width + lane] = factor[part];
+                    }
+                }
+            }
+        }
+        Some(Factors { scalars, vectors })
+    }
+}

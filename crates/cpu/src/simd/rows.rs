@@ -1,0 +1,399 @@
+//! The row kernels other than transforms, over any [`Modular`] arithmetic. Rows are canonical and as long as a whole
+//! number of vectors, which every function asserts before it touches memory through pointers.
+
+use super::butterfly::V;
+use super::lanes::{Avx512, Lanes};
+use super::modular::{Modular, Wide};
+use crate::tables::Factor;
+
+type Vector<M> = V<<M as Modular>::B>;
+
+/// `out[i] = f(a[i])`, where no `a` stands for `out`.
+#[inline(always)]
+fn transform<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>, f: impl Fn(Vector<M>) -> Vector<M>) {
+    let length = out.len();
+    assert!(length.is_multiple_of(M::L::WIDTH) && a.is_none_or(|a| a.len() == length));
+    let to = out.as_mut_ptr();
+    let a = a.map_or(to.cast_const(), <[u64]>::as_ptr);
+    for i in (0..length).step_by(M::L::WIDTH) {
+        // SAFETY: both have `length` words, a whole number of vectors.
+        unsafe { m.lanes().store(to.add(i), f(m.lanes().load(a.add(i)))) };
+    }
+}
+
+/// `out[i] = f(a[i], b[i])`, where no `a` stands for `out`.
+#[inline(always)]
+fn combine<M: Modular>(
+    m: M,
+    out: &mut [u64],
+    a: Option<&[u64]>,
+    b: &[u64],
+    f: impl Fn(Vector<M>, Vector<M>) -> Vector<M>,
+) {
+    let length = out.len();
+    assert!(length.is_multiple_of(M::L::WIDTH) && b.len() == length && a.is_none_or(|a| a.len() == length));
+    let (to, b) = (out.as_mut_ptr(), b.as_ptr());
+    let a = a.map_or(to.cast_const(), <[u64]>::as_ptr);
+    for i in (0..length).step_by(M::L::WIDTH) {
+        // SAFETY: all three have `length` words, a whole number of vectors.
+        unsafe {
+            let (x, y) = (m.lanes().load(a.add(i)), m.lanes().load(b.add(i)));
+            m.lanes().store(to.add(i), f(x, y));
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn add<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>, b: &[u64]) {
+    combine(m, out, a, b, |x, y| m.add(x, y));
+}
+
+#[inline(always)]
+pub(crate) fn sub<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>, b: &[u64]) {
+    combine(m, out, a, b, |x, y| m.sub(x, y));
+}
+
+#[inline(always)]
+pub(crate) fn negate<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>) {
+    transform(m, out, a, |x| m.sub(m.lanes().splat(0), x));
+}
+
+#[inline(always)]
+pub(crate) fn multiply<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>, b: &[u64]) {
+    combine(m, out, a, b, |x, y| m.multiply(x, y));
+}
+
+/// `out = out + a b`.
+#[inline(always)]
+pub(crate) fn multiply_accumulate<M: Modular>(m: M, out: &mut [u64], a: &[u64], b: &[u64]) {
+    let length = out.len();
+    assert!(length.is_multiple_of(M::L::WIDTH) && a.len() == length && b.len() == length);
+    let (to, a, b) = (out.as_mut_ptr(), a.as_ptr(), b.as_ptr());
+    for i in (0..length).step_by(M::L::WIDTH) {
+        // SAFETY: all three have `length` words, a whole number of vectors.
+        unsafe {
+            let sum = m.sum_of(m.lanes().load(to.add(i)));
+            let sum = m.accumulate(sum, m.lanes().load(a.add(i)), m.lanes().load(b.add(i)));
+            m.lanes().store(to.add(i), m.reduce(sum));
+        }
+    }
+}
+
+/// `out = a scalar + b`.
+#[inline(always)]
+pub(crate) fn scale_add<M: Modular>(
+    m: M,
+    out: &mut [u64],
+    a: Option<&[u64]>,
+    scalar: Factor,
+    b: Option<&[u64]>,
+) {
+    let factor = m.factor(scalar);
+    match b {
+        None => transform(m, out, a, |x| m.scale(x, factor)),
+        Some(b) => combine(m, out, a, b, |x, y| m.add(m.scale(x, factor), y)),
+    }
+}
+
+/// `out = (a - b) scalar`.
+#[inline(always)]
+pub(crate) fn sub_scale<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>, b: &[u64], scalar: Factor) {
+    let factor = m.factor(scalar);
+    let q = m.q();
+    // The difference may be as large as 2q, which no lazy product minds.
+    combine(m, out, a, b, |x, y| m.scale(m.lanes().sub(m.lanes().add(x, q), y), factor));
+}
+
+/// `out = sum_k left[k] right[k]`.
+#[inline(always)]
+pub(crate) fn inner_product<M: Modular>(m: M, out: &mut [u64], left: &[&[u64]], right: &[&[u64]]) {
+    inner_products(m, [out], left, [right]);
+}
+
+/// `out[c] = sum_k left[k] right[c][k]`, every `left[k]` read once.
+#[inline(always)]
+pub(crate) fn inner_products<M: Modular, const C: usize>(
+    m: M,
+    out: [&mut [u64]; C],
+    left: &[&[u64]],
+    right: [&[&[u64]]; C],
+) {
+    let length = out[0].len();
+    assert!(length.is_multiple_of(M::L::WIDTH) && out.iter().all(|out| out.len() == length));
+    assert!(right.iter().all(|right| right.len() == left.len()));
+    assert!(right.iter().copied().flatten().chain(left).all(|row| row.len() == length));
+    let out = out.map(<[u64]>::as_mut_ptr);
+    for i in (0..length).step_by(M::L::WIDTH) {
+        // SAFETY: all rows have `length` words, a whole number of vectors, and there are as many right as left ones.
+        unsafe {
+            let mut sums = [m.sum_of(m.lanes().splat(0)); C];
+            let mut room = m.terms();
+            for k in 0..left.len() {
+                if room == 0 {
+                    for sum in &mut sums {
+                        *sum = m.fold(*sum);
+                    }
+                    room = m.terms();
+                }
+                room -= 1;
+                let x = m.lanes().load(left.get_unchecked(k).as_ptr().add(i));
+                for c in 0..C {
+                    let y = m.lanes().load(right[c].get_unchecked(k).as_ptr().add(i));
+                    sums[c] = m.accumulate(sums[c], x, y);
+                }
+            }
+            for c in 0..C {
+                m.lanes().store(out[c].add(i), m.reduce(sums[c]));
+            }
+        }
+    }
+}
+
+/// Vectors of a matrix product whose sums stay in the first-level cache while the inputs stream past.
+const TILE: usize = 32;
+/// Rows of a matrix product that share one pass over the inputs.
+pub(crate) const MATRIX_ROWS: usize = 6;
+/// Columns of a matrix product whose products are added up in registers before the sums go back to memory.
+const COLUMNS: usize = 8;
+
+/// `out[r] = sum_c weights[r][c] inputs[c]`, for at most [`MATRIX_ROWS`] rows. Every weight is less than q in magnitude.
+#[inline(always)]
+pub(crate) fn matrix_rows<M: Modular>(m: M, out: &mut [&mut [u64]], weights: &[&[i64]], inputs: &[&[u64]]) {
+    macro_rules! of {
+        ($($count:literal)*) => {
+            match (out.len(), weights.len()) {
+                $(($count, $count) => {
+                    let (Some(out), Some(weights)) = (out.first_chunk_mut(), weights.first_chunk()) else { return };
+                    matrix_rows_of::<M, $count>(m, out, weights, inputs);
+                })*
+                (rows, _) => assert_eq!(rows, 0),
+            }
+        };
+    }
+    of!(1 2 3 4 5 6);
+}
+
+#[inline(always)]
+fn matrix_rows_of<M: Modular, const R: usize>(
+    m: M,
+    out: &mut [&mut [u64]; R],
+    weights: &[&[i64]; R],
+    inputs: &[&[u64]],
+) {
+    let (lanes, width) = (m.lanes(), M::L::WIDTH);
+    let length = out[0].len();
+    assert!(length.is_multiple_of(width) && out.iter().all(|out| out.len() == length));
+    assert!(weights.iter().all(|weights| weights.len() == inputs.len()));
+    assert!(inputs.iter().all(|input| input.len() == length));
+    let out = out.each_mut().map(|row| row.as_mut_ptr());
+    let columns_at_once = COLUMNS.min(m.terms());
+    let mut sums = Sums([0; SUMS]);
+    let sum_words = M::SUM_WORDS * width;
+    for tile in (0..length).step_by(TILE * width) {
+        let vectors = TILE.min((length - tile) / width);
+        sums.0[..vectors * R * sum_words].fill(0);
+        let mut room = m.terms();
+        for first in (0..inputs.len()).step_by(columns_at_once) {
+            let columns = columns_at_once.min(inputs.len() - first);
+            let fold = room < columns;
+            room = if fold { m.terms() - columns } else { room - columns };
+            let mut factors = [[0; COLUMNS]; R];
+            for r in 0..R {
+                for c in 0..columns {
+                    let weight = weights[r][first + c];
+                    factors[r][c] = (weight + if weight < 0 { m.modulus().value() as i64 } else { 0 }) as u64;
+                }
+            }
+            for v in 0..vectors {
+                // SAFETY: R * vectors sums fit, because R <= MATRIX_ROWS, WIDTH <= 8 and SUM_WORDS <= 3; the rows have
+                // `length` words, of which vector v of the tile is one.
+                unsafe {
+                    let at = sums.0.as_mut_ptr().add(v * R * sum_words);
+                    let mut held = [m.sum_of(lanes.splat(0)); R];
+                    for r in 0..R {
+                        held[r] = m.load_sum(at.add(r * sum_words));
+                        if fold {
+                            held[r] = m.fold(held[r]);
+                        }
+                    }
+                    for c in 0..columns {
+                        let x = lanes.load(inputs.get_unchecked(first + c).as_ptr().add(tile + v * width));
+                        for r in 0..R {
+                            held[r] = m.accumulate(held[r], lanes.splat(factors[r][c]), x);
+                        }
+                    }
+                    for r in 0..R {
+                        m.store_sum(at.add(r * sum_words), held[r]);
+                    }
+                }
+            }
+        }
+        for v in 0..vectors {
+            for r in 0..R {
+                // SAFETY: as above.
+                unsafe {
+                    let sum = m.load_sum(sums.0.as_ptr().add((v * R + r) * sum_words));
+                    lanes.store(out[r].add(tile + v * width), m.reduce(sum));
+                }
+            }
+        }
+    }
+}
+
+/// Words of the sums of a tile, for vectors of eight lanes and sums of three words.
+const SUMS: usize = 3 * 8 * TILE * MATRIX_ROWS;
+
+/// Unreduced sums of a tile, on a cache line.
+#[repr(align(64))]
+struct Sums([u64; SUMS]);
+
+/// Words of each digit that are converted together.
+const CONVERTED: usize = 64;
+
+/// Digits of a base conversion, on a cache line.
+#[repr(align(64))]
+pub(crate) struct Digits([[u64; CONVERTED]; arras_rns::LimbSet::CAPACITY]);
+
+impl Digits {
+    pub(crate) fn new() -> Self {
+        Self([[0; CONVERTED]; arras_rns::LimbSet::CAPACITY])
+    }
+
+    /// The largest number of words that fit.
+    pub(crate) const WORDS: usize = CONVERTED;
+}
+
+/// Step one of a base conversion: the digits `[x scale] + (q - 1) / 2 mod q` of one source limb from word `at` on, which
+/// are the centred digits moved to `[0, q)`.
+#[inline(always)]
+pub(crate) fn digits<M: Modular>(
+    m: M,
+    digits: &mut Digits,
+    index: usize,
+    row: &[u64],
+    at: usize,
+    scale: Factor,
+) {
+    let row = &row[at..];
+    let row = &row[..row.len().min(CONVERTED)];
+    assert!(row.len().is_multiple_of(M::L::WIDTH));
+    let (factor, half) = (m.factor(scale), m.lanes().splat(m.modulus().value() / 2));
+    let to = digits.0[index].as_mut_ptr();
+    for i in (0..row.len()).step_by(M::L::WIDTH) {
+        // SAFETY: both have `row.len()` words, a whole number of vectors.
+        unsafe {
+            let x = m.scale(m.lanes().load(row.as_ptr().add(i)), factor);
+            m.lanes().store(to.add(i), m.add(x, half));
+        }
+    }
+}
+
+/// Step two: `out[at..] = start + sum_i digits[i] weights[i]` for one target limb.
+#[inline(always)]
+pub(crate) fn weigh<M: Modular>(
+    m: M,
+    out: &mut [u64],
+    at: usize,
+    digits: &Digits,
+    weights: &[u64],
+    start: u64,
+) {
+    let out = &mut out[at..];
+    let length = out.len().min(CONVERTED);
+    let width = M::L::WIDTH;
+    assert!(length.is_multiple_of(width) && weights.len() <= digits.0.len());
+    let to = out.as_mut_ptr();
+    let mut i = 0;
+    // SAFETY: `out` and each digit have `length` words, a whole number of vectors.
+    unsafe {
+        while i + 4 * width <= length {
+            weigh_vectors::<M, 4>(m, to.add(i), i, digits, weights, start);
+            i += 4 * width;
+        }
+        while i < length {
+            weigh_vectors::<M, 1>(m, to.add(i), i, digits, weights, start);
+            i += width;
+        }
+    }
+}
+
+/// G vectors of [`weigh`], which share the weights.
+///
+/// # Safety
+/// G vectors can be written at `to`, and each digit has as many from word `i` on.
+#[inline(always)]
+unsafe fn weigh_vectors<M: Modular, const G: usize>(
+    m: M,
+    to: *mut u64,
+    i: usize,
+    digits: &Digits,
+    weights: &[u64],
+    start: u64,
+) {
+    let (lanes, width) = (m.lanes(), M::L::WIDTH);
+    let mut sums = [m.sum_of(lanes.splat(start)); G];
+    let mut room = m.terms();
+    for (digit, &weight) in digits.0.iter().zip(weights) {
+        if room == 0 {
+            for sum in &mut sums {
+                *sum = m.fold(*sum);
+            }
+            room = m.terms();
+        }
+        room -= 1;
+        let weight = lanes.splat(weight);
+        for g in 0..G {
+            // SAFETY: the caller's promise.
+            let digit = unsafe { lanes.load(digit.as_ptr().add(i + g * width)) };
+            sums[g] = m.accumulate(sums[g], digit, weight);
+        }
+    }
+    for g in 0..G {
+        // SAFETY: the caller's promise.
+        unsafe { lanes.store(to.add(g * width), m.reduce(sums[g])) };
+    }
+}
+
+/// `row[i] = high[i] 2^64 + low[i] mod q`.
+#[inline(always)]
+pub(crate) fn reduce_words<L: Lanes>(m: Wide<L>, row: &mut [u64], low: &[u64], high: &[u64]) {
+    let length = row.len();
+    assert!(length.is_multiple_of(L::WIDTH) && low.len() == length && high.len() == length);
+    let to = row.as_mut_ptr();
+    for i in (0..length).step_by(L::WIDTH) {
+        // SAFETY: all three have `length` words, a whole number of vectors.
+        unsafe {
+            let (low, high) = (m.lanes().load(low.as_ptr().add(i)), m.lanes().load(high.as_ptr().add(i)));
+            m.lanes().store(to.add(i), m.reduce_words(high, low));
+        }
+    }
+}
+
+/// `X -> X^element` on values: the value at `root^e` is the old one at `root^(e element)`.
+///
+/// In bit-reversed order the eight values of a vector have exponents that agree in all but their three highest bits, and
+/// multiplying by an odd number keeps it so: each vector of the result is a permutation of one vector of the input. Which
+/// permutation depends only on the three bits that the first of them carries over.
+#[inline(always)]
+pub(crate) fn automorphism_values(m: Wide<Avx512>, out: &mut [u64], input: &[u64], element: usize) {
+    let (lanes, length) = (m.lanes(), input.len());
+    assert!(length.is_power_of_two() && length >= 16 && out.len() == length);
+    let reverse3 = |x: usize| (x & 7).reverse_bits() >> (usize::BITS - 3);
+    let permutations = [0, 1, 2, 3, 4, 5, 6, 7].map(|carried| {
+        let indices = [0, 1, 2, 3, 4, 5, 6, 7].map(|j| reverse3(carried + reverse3(j) * element) as u64);
+        // SAFETY: one vector.
+        unsafe { lanes.load(indices.as_ptr()) }
+    });
+    let blocks = length / 8;
+    let shift = usize::BITS - blocks.trailing_zeros();
+    for block in 0..blocks {
+        let exponent = (2 * (block.reverse_bits() >> shift) + 1) * element;
+        let half = (exponent / 2) & (length - 1);
+        let from = (half & (blocks - 1)).reverse_bits() >> shift;
+        // SAFETY: both rows have `blocks` vectors.
+        unsafe {
+            let x = lanes.load(input.as_ptr().add(8 * from));
+            lanes.store(out.as_mut_ptr().add(8 * block), lanes.permute(x, permutations[half / blocks]));
+        }
+    }
+}

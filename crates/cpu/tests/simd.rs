@@ -1,0 +1,392 @@
+//! Every path gives the words of the portable one, at the edges of the classes of moduli and of the residues.
+
+use arras_cpu::kernels::LimbTable;
+use arras_cpu::tables::Tables;
+use arras_cpu::{Cpu, CpuOptions, Path};
+use arras_rns::prime::is_prime;
+use arras_rns::ring::{MAX_DEGREE, MIN_DEGREE};
+use arras_rns::{
+    Backend, Coefficient, Evaluation, Input, KeySwitchPlan, LimbSet, Poly, PreparedView, Purpose, Ring,
+    RingTables, SeedLabel,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Outcome = Result<(), Failed>;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for path in Path::ALL {
+        let mut trial = |name: &str, run: fn(Path) -> Outcome| {
+            let missing = path.missing();
+            let reason = missing.map_or(String::new(), |feature| format!(" [no {feature}]"));
+            let trial = Trial::test(format!("{path}: {name}{reason}"), move || run(path));
+            trials.push(trial.with_ignored_flag(missing.is_some()));
+        };
+        trial("transforms", transforms);
+        trial("element by element", element_by_element);
+        trial("inner products", inner_products);
+        trial("automorphisms", automorphisms);
+        trial("seeds", seeds);
+        trial("base conversion", base_conversion);
+        trial("matrix products", matrix_products);
+        trial("key switching", key_switching);
+        trial("the name says the path", names);
+    }
+    trials.push(Trial::test("a path the processor lacks is refused", refusals));
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The largest prime up to `bound` that supports the degree, and that is not in `taken`.
+fn prime_up_to(bound: u64, degree: usize, taken: &[u64]) -> u64 {
+    let step = 2 * degree as u64;
+    let first = (bound - 1) / step * step + 1;
+    (0..).map(|i| first - i * step).find(|q| is_prime(*q) && !taken.contains(q)).unwrap_or_default()
+}
+
+/// Primes at the upper edges of all classes, and on both sides of what the lazy transforms of this degree admit.
+fn edge_primes(degree: usize) -> Vec<u64> {
+    let log_degree = u64::from(degree.trailing_zeros());
+    let lazy = ((1u64 << 52) / (4 * log_degree + 1)).min(1 << 46);
+    let above = (lazy / (2 * degree as u64) + 1..).map(|k| k * 2 * degree as u64 + 1).find(|&q| is_prime(q));
+    let mut primes = vec![above.unwrap_or_default()];
+    for bound in [1 << 30, lazy, 1 << 46, 1 << 49, 1 << 50, 1 << 52, 1 << 57, 1 << 60] {
+        primes.push(prime_up_to(bound, degree, &primes));
+    }
+    primes
+}
+
+/// Rows at the edges and in the middle: zeros, q - 1 throughout, alternating, one of each, random.
+fn rows(degree: usize, q: u64, seed: u64) -> Vec<Vec<u64>> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64 ^ seed;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut rows = vec![
+        vec![0; degree],
+        vec![q - 1; degree],
+        (0..degree).map(|i| if i % 2 == 0 { q - 1 } else { 0 }).collect(),
+        (0..degree).map(|i| if i < degree / 2 { 0 } else { q - 1 }).collect(),
+        (0..degree).map(|i| [0, 1, q / 2, q / 2 + 1, q - 1][i % 5]).collect(),
+    ];
+    rows.push((0..degree).map(|_| random() % q).collect());
+    rows.push((0..degree).map(|_| if random() % 2 == 0 { q - 1 } else { random() % q }).collect());
+    rows
+}
+
+fn equal(what: &str, q: u64, degree: usize, found: &[u64], expected: &[u64]) -> Outcome {
+    match found.iter().zip(expected).position(|(x, y)| x != y) {
+        None if found.len() == expected.len() => Ok(()),
+        None => Err(format!("{what}: {} words instead of {}", found.len(), expected.len()).into()),
+        Some(at) => Err(format!(
+            "{what}, q = {q}, N = {degree}: word {at} is {} instead of {}",
+            found[at], expected[at]
+        )
+        .into()),
+    }
+}
+
+/// Runs `trial` with the kernels of the path and the portable ones, for every edge prime of a degree.
+fn each_limb(path: Path, degree: usize, trial: impl Fn(&LimbTable, &LimbTable) -> Outcome) -> Outcome {
+    let ring = Ring::new(degree, &edge_primes(degree))?;
+    let (fast, oracle) = (Tables::new(&ring, path)?, Tables::new(&ring, Path::Portable)?);
+    ring.limbs().iter().try_for_each(|limb| trial(fast.limb(limb), oracle.limb(limb)))
+}
+
+fn transforms(path: Path) -> Outcome {
+    let mut degree = MIN_DEGREE;
+    while degree <= MAX_DEGREE {
+        each_limb(path, degree, |fast, oracle| {
+            let q = fast.modulus.value();
+            for row in rows(degree, q, 1) {
+                let (mut found, mut expected) = (row.clone(), row.clone());
+                fast.ntt(&mut found);
+                oracle.ntt(&mut expected);
+                equal("ntt", q, degree, &found, &expected)?;
+                (found, expected) = (row.clone(), row);
+                fast.intt(&mut found);
+                oracle.intt(&mut expected);
+                equal("intt", q, degree, &found, &expected)?;
+            }
+            Ok(())
+        })?;
+        degree *= 2;
+    }
+    Ok(())
+}
+
+fn element_by_element(path: Path) -> Outcome {
+    type Kernel = fn(&LimbTable, &mut [u64], Option<&[u64]>, &[u64]);
+    let kernels: [(&str, Kernel); 9] = [
+        ("add", |t, out, a, b| t.add(out, a, b)),
+        ("sub", |t, out, a, b| t.sub(out, a, b)),
+        ("negate", |t, out, a, _| t.negate(out, a)),
+        ("multiply", |t, out, a, b| t.multiply(out, a, b)),
+        ("multiply_accumulate", |t, out, a, b| t.multiply_accumulate(out, a.unwrap_or(b), b)),
+        ("scale", |t, out, a, b| t.scale_add(out, a, b[0], None)),
+        ("scale_add", |t, out, a, b| t.scale_add(out, a, t.modulus.value() - 1, Some(b))),
+        ("scale by a residue", |t, out, a, b| t.scale_add(out, a, b[b.len() - 1], Some(b))),
+        ("sub_scale", |t, out, a, b| t.sub_scale(out, a, b, b[b.len() / 3])),
+    ];
+    for degree in [8, 16, 32, 1024] {
+        each_limb(path, degree, |fast, oracle| {
+            let q = fast.modulus.value();
+            let all = rows(degree, q, 2);
+            for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+                for (name, kernel) in kernels {
+                    for in_place in [false, true] {
+                        let first = if in_place { None } else { Some(a.as_slice()) };
+                        let (mut found, mut expected) = (a.clone(), a.clone());
+                        kernel(fast, &mut found, first, b);
+                        kernel(oracle, &mut expected, first, b);
+                        equal(name, q, degree, &found, &expected)?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn inner_products(path: Path) -> Outcome {
+    for terms in [1, 2, 7, 8, 15, 16, 31, 300] {
+        each_limb(path, 32, |fast, oracle| {
+            let q = fast.modulus.value();
+            let (all, others) = (rows(32, q, 3), rows(32, q, 4));
+            for shift in 0..all.len() {
+                let left: Vec<&[u64]> =
+                    (0..terms).map(|k| all[(k / 5 + shift) % all.len()].as_slice()).collect();
+                let right: Vec<&[u64]> = (0..terms).map(|k| others[(k / 3) % all.len()].as_slice()).collect();
+                let worst = vec![all[1].as_slice(); terms];
+                for (left, right) in [(&left, &right), (&worst, &worst)] {
+                    let (mut found, mut expected) = (vec![1; 32], vec![2; 32]);
+                    fast.inner_product(&mut found, left, right);
+                    oracle.inner_product(&mut expected, left, right);
+                    equal("inner_product", q, 32, &found, &expected)?;
+                    let (mut first, mut second, mut other) = (vec![1; 32], vec![2; 32], vec![3; 32]);
+                    fast.inner_products([&mut first, &mut second], left, [right, left]);
+                    oracle.inner_product(&mut other, left, left);
+                    equal("first of inner_products", q, 32, &first, &expected)?;
+                    equal("second of inner_products", q, 32, &second, &other)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn label() -> SeedLabel {
+    SeedLabel { seed: [7; 32], purpose: Purpose::EvaluationKey, object: 3, polynomial: 1 }
+}
+
+fn automorphisms(path: Path) -> Outcome {
+    for degree in [8, 16, 32, 1024, 8192] {
+        each_limb(path, degree, |fast, oracle| {
+            let q = fast.modulus.value();
+            for element in [1, 3, 5, degree - 1, degree + 1, 2 * degree - 1, degree / 2 + 3] {
+                for row in rows(degree, q, 6).iter().skip(4) {
+                    let (mut found, mut expected) = (vec![1; degree], vec![2; degree]);
+                    fast.automorphism_values(&mut found, row, element);
+                    oracle.automorphism_values(&mut expected, row, element);
+                    equal("automorphism of values", q, degree, &found, &expected)?;
+                    // Transforming there and back gives the automorphism of coefficients.
+                    let mut coefficients = row.clone();
+                    fast.intt(&mut coefficients);
+                    fast.intt(&mut found);
+                    fast.automorphism_coefficients(&mut expected, &coefficients, element);
+                    equal("automorphism of coefficients", q, degree, &expected, &found)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn seeds(path: Path) -> Outcome {
+    for degree in [8, 16, 512] {
+        each_limb(path, degree, |fast, _| {
+            let (mut found, mut expected) = (vec![0; degree], vec![1; degree]);
+            fast.expand_seed(&mut found, &label());
+            label().expand(fast.modulus, &mut expected);
+            equal("expand_seed", fast.modulus.value(), degree, &found, &expected)
+        })?;
+    }
+    Ok(())
+}
+
+/// A backend with tables for a ring.
+struct Bench {
+    cpu: Cpu,
+    queue: arras_cpu::Queue,
+    tables: Tables,
+}
+
+impl Bench {
+    fn new(path: Path, ring: &Ring) -> Result<Self, Failed> {
+        let cpu = Cpu::with(CpuOptions { threads: 1, path: Some(path) })?;
+        let queue = cpu.queue()?;
+        let tables = cpu.tables(&queue, ring)?;
+        Ok(Self { cpu, queue, tables })
+    }
+
+    /// Polynomials made of the edge rows, a different one for every row.
+    fn filled<D: arras_rns::Domain>(
+        &self,
+        limbs: LimbSet,
+        batch: usize,
+        seed: usize,
+    ) -> Result<Poly<Cpu, D>, Failed> {
+        let ring = self.tables.ring();
+        let mut poly = Poly::allocate(&self.cpu, &self.queue, ring, limbs, batch)?;
+        let mut words = Vec::new();
+        for b in 0..batch {
+            for limb in limbs.iter() {
+                let kinds = rows(ring.degree(), ring.modulus(limb).value(), (seed + b) as u64);
+                // Random rows more often than edges.
+                words.extend(&kinds[(seed + b + limb) % (2 * kinds.len()) % kinds.len()]);
+            }
+        }
+        self.cpu.upload(&self.queue, &mut poly.view_mut(), &words)?;
+        Ok(poly)
+    }
+
+    fn words<D: arras_rns::Domain>(&self, poly: &Poly<Cpu, D>) -> Result<Vec<u64>, Failed> {
+        let mut words = vec![0; poly.extent().words()];
+        self.cpu.download(&self.queue, &poly.view(), &mut words)?;
+        Ok(words)
+    }
+}
+
+/// Runs on the path and on the portable path, and compares all words that come out.
+fn both(path: Path, ring: &Ring, what: &str, run: impl Fn(&Bench) -> Result<Vec<u64>, Failed>) -> Outcome {
+    let found = run(&Bench::new(path, ring)?)?;
+    let expected = run(&Bench::new(Path::Portable, ring)?)?;
+    equal(what, 0, ring.degree(), &found, &expected)
+}
+
+/// 24 primes of 50 bits, 4 of 45 and 3 of 60.
+fn long_chain(degree: usize) -> Result<Ring, Failed> {
+    let mut primes = Vec::new();
+    for (bound, count) in [(1u64 << 50, 24), (1 << 45, 4), (1 << 60, 3)] {
+        for _ in 0..count {
+            primes.push(prime_up_to(bound, degree, &primes));
+        }
+    }
+    Ok(Ring::new(degree, &primes)?)
+}
+
+fn base_conversion(path: Path) -> Outcome {
+    for degree in [8, 16, 32, 64, 256, 2048] {
+        let ring = long_chain(degree)?;
+        // From few and many narrow limbs, from wide ones, from a mixture; to all others.
+        for source in [0..1, 0..3, 0..22, 24..28, 28..31, 22..30] {
+            let source = LimbSet::range(source);
+            let target = ring.limbs().difference(source);
+            for seed in 0..3 {
+                both(path, &ring, "base_convert", |bench| {
+                    let Bench { cpu, queue, tables } = bench;
+                    let converter = cpu.converter(queue, tables, source, target)?;
+                    let input = bench.filled::<Coefficient>(source, 2, seed)?;
+                    let mut out = bench.filled::<Coefficient>(target, 2, 9)?;
+                    cpu.base_convert(queue, tables, &converter, &mut out.view_mut(), &input.view())?;
+                    bench.words(&out)
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn matrix_products(path: Path) -> Outcome {
+    // The last kind does not fit the smallest modulus.
+    let largest = [1i64, 1 << 20, (1 << 31) - 1, 1 << 44, 1 << 62];
+    for (shape, degree) in [((5, 40), 512), ((1, 3), 16), ((13, 17), 64), ((7, 100), 8), ((2, 800), 32)] {
+        let ring = long_chain(degree)?;
+        let limbs: LimbSet = [0, 25, 30].into_iter().collect();
+        let (rows, columns) = shape;
+        for (seed, largest) in largest.into_iter().enumerate() {
+            let entries: Vec<i64> = (0..rows * columns)
+                .map(|i| [largest, -largest, 0, largest / 3, -1][(i * i + i / 7 + seed) % 5])
+                .collect();
+            both(path, &ring, "matrix_product", |bench| {
+                let Bench { cpu, queue, tables } = bench;
+                let matrix = cpu.matrix(queue, tables, rows, columns, &entries)?;
+                let input = bench.filled::<Coefficient>(limbs, columns, seed)?;
+                let mut out = bench.filled::<Coefficient>(limbs, rows, 9)?;
+                cpu.matrix_product(queue, tables, &mut out.view_mut(), &matrix, &input.view())?;
+                bench.words(&out)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn key_switching(path: Path) -> Outcome {
+    for degree in [8, 64, 4096] {
+        let ring = long_chain(degree)?;
+        let (first, second) = (LimbSet::range(0..4), LimbSet::range(24..27));
+        let special = LimbSet::range(28..31).union(LimbSet::range(4..6));
+        let limbs = first.union(second);
+        for seed in 0..2 {
+            both(path, &ring, "key_switch", |bench| {
+                let Bench { cpu, queue, tables } = bench;
+                let mut plan = KeySwitchPlan::new(cpu, queue, tables, limbs, &[first, second], special, 2)?;
+                let key = bench.filled::<Evaluation>(limbs.union(special), 4, 5)?;
+                let key = cpu.prepare(queue, tables, &key.view())?;
+                let input = bench.filled::<Evaluation>(limbs, 2, seed)?;
+                let mut out = [bench.filled(limbs, 2, 9)?, bench.filled(limbs, 2, 9)?];
+                let [a, b] = &mut out;
+                cpu.key_switch(
+                    queue,
+                    tables,
+                    &mut plan,
+                    &key,
+                    [&mut a.view_mut(), &mut b.view_mut()],
+                    &input.view(),
+                )?;
+                let mut words = bench.words(&out[0])?;
+                words.extend(bench.words(&out[1])?);
+                // The unfused product of the same digits.
+                let digits = plan.extended()?;
+                let right = PreparedView { prepared: &key, first: 1, term_stride: 2, batch_stride: 0 };
+                let mut sum = bench.filled(limbs.union(special), 2, 9)?;
+                cpu.inner_product(queue, tables, &mut sum.view_mut(), &digits, right)?;
+                words.extend(bench.words(&sum)?);
+                cpu.intt(queue, tables, &mut sum.view_mut().retag(), Input::InPlace)?;
+                words.extend(bench.words(&sum)?);
+                Ok(words)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn names(path: Path) -> Outcome {
+    let cpu = Cpu::with(CpuOptions { threads: 1, path: Some(path) })?;
+    let name = cpu.name();
+    if name != format!("cpu ({path})") || cpu.path() != path || path.to_string().parse() != Ok(path) {
+        return Err(name.into());
+    }
+    Ok(())
+}
+
+fn refusals() -> Outcome {
+    for path in Path::ALL {
+        let made = Cpu::with(CpuOptions { threads: 1, path: Some(path) });
+        match (path.missing(), made) {
+            (None, Ok(_)) => {}
+            (Some(feature), Err(error)) if error.to_string().contains(feature) => {}
+            (missing, made) => return Err(format!("{path}: {missing:?}, but {made:?}").into()),
+        }
+    }
+    if Path::detect() != Cpu::sequential().path() || "sse9".parse::<Path>().is_ok() {
+        return Err("detection or parsing".into());
+    }
+    Ok(())
+}
