@@ -80,7 +80,7 @@ pub enum Error {
     },
     /// The worst-case logit does not fit the modulus at any useful weight scale.
     #[error(
-        "class {class}: a logit of up to {logit:.3e} at data scale 2^{scale_bits} leaves {bits:.1} bits for the weights \
+        "class {class}: a logit of up to {logit:.3e} at data scale 2^{scale_bits} leaves {bits:.2} bits for the weights \
          in a modulus of {modulus_bits:.1} bits; at least 4 are needed (fit the head with a larger l2)"
     )]
     Overflow {

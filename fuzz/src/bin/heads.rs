@@ -1,0 +1,2 @@
+#![no_main]
+arras_fuzz::target!(arras_heads::fuzz_one);
