@@ -71,7 +71,7 @@ impl Request {
             pieces.push(Piece { images: polynomials * per, polynomials, first_object: first as u64 });
             first += polynomials;
         }
-        if self.images % per > 0 {
+        if !self.images.is_multiple_of(per) {
             pieces.push(Piece { images: self.images % per, polynomials: 1, first_object: full as u64 });
         }
         pieces
