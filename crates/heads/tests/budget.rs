@@ -65,7 +65,7 @@ fn no_row_within_the_bounds_overflows_and_no_bit_is_wasted() {
                 let row = worst(weight, preset);
                 let logit = largest_logit(&budget, class, &row, preset.params.scale());
                 // Half of the modulus less what trimming may add.
-                let trim = (2048 + 1) * q >> (budget.reply_bits + 1);
+                let trim = ((2048 + 1) * q) >> (budget.reply_bits + 1);
                 assert!(2 * (logit + trim) < q, "{} D={dimension} class {class}: {logit}", preset.name);
                 most = most.max(logit);
             }
