@@ -204,8 +204,8 @@ fn what_does_not_belong_together_is_refused_with_the_numbers() {
     );
     let other = ["classify", "--head", "head.safetensors", "--input", "other.arras", "-o", "none"];
     refused(path, SERVER, &other, &["other.arras", "backbone"], "none");
-    let infer =
-        ["infer", road().join("tiles").to_str().unwrap(), "--random", "2", "--head", "head.safetensors"];
+    let tiles = road().join("tiles");
+    let infer = ["infer", tiles.to_str().unwrap(), "--random", "2", "--head", "head.safetensors"];
     refused(path, ARRAS, &infer, &["head.safetensors", "backbone"], "none");
 }
 

@@ -70,7 +70,7 @@ pub struct Fit {
     /// Groups (patients): `file,group` rows, or one per line; a group is never split
     #[arg(long)]
     groups: Option<PathBuf>,
-    /// Ridge penalty; without it the one with the smallest error on left-out groups, or rows, is taken
+    /// Ridge penalty; without it the largest within one standard error of the best on left-out groups, or rows
     #[arg(long)]
     l2: Option<f64>,
     /// Where to write the head
@@ -124,8 +124,12 @@ impl Fit {
         let trained = in_file(&self.features, train(&features, self.l2))?;
         trained.head.write(&self.output)?;
         let units = if trained.fit.by_group { "groups" } else { "rows" };
-        let chosen =
-            || format!("smallest squared error leaving out {} {units} one at a time", trained.fit.blocks);
+        let chosen = || {
+            format!(
+                "largest within one standard error of the best, leaving out {} {units} one at a time",
+                trained.fit.blocks
+            )
+        };
         common.print(&FitReport {
             rows: features.rows(),
             features: features.dimension,

@@ -105,7 +105,7 @@ pub fn run(backend: Cpu, preset: &'static Preset, head: &Head, embedded: &Embedd
     let key = SecretKey::generate(&preset.params)?;
     let road = Road {
         cipher: Cipher::new(&context, &key)?,
-        server: LinearHead::new(&context, head, preset.bounds)?,
+        server: LinearHead::new(&context, head, preset.bounds_of(&features.values, features.dimension)?)?,
         backbone: features.fingerprint.as_deref().map(parse_fingerprint).transpose()?,
     };
     let (dimension, images) = (features.dimension, features.rows());

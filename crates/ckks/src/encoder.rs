@@ -1,20 +1,54 @@
 //! Numbers to plaintexts and back.
 
 use arras_rns::backend::{Backend, Quantise};
+use arras_rns::ring::{MAX_DEGREE, MIN_DEGREE};
 use arras_rns::{Coefficient, Input, LimbSet, Modulus, Poly, Ring, View};
 
 use crate::fft::{Complex, Fft};
-use crate::{Context, Error, Plaintext, Result};
+use crate::{Context, Error, Params, Plaintext, Result};
 
-/// Largest magnitude of a scaled coefficient that encoding accepts.
-const LIMIT: f64 = (1u64 << 62) as f64;
+/// Largest magnitude of a scaled coefficient at a level: just below half the modulus, which would change the sign, and at
+/// most 2^62, which a backend rounds exactly.
+fn coefficient_limit(params: &Params, level: usize) -> f64 {
+    let half = (params.log_modulus(level) - 1.0).exp2();
+    (half * (1.0 - 1e-9)).min((1u64 << 62) as f64)
+}
+
+/// Refuses a level that there is not, and a scale that no value survives.
+fn check_target(params: &Params, scale: f64, level: usize) -> Result<()> {
+    const OPERATION: &str = "encode";
+    if level > params.max_level() {
+        return Err(Error::LevelsExhausted {
+            operation: OPERATION,
+            needed: level,
+            level: params.max_level(),
+        });
+    }
+    if scale.is_nan() || scale < 1.0 {
+        return Err(Error::ScaleTooSmall { operation: OPERATION, scale });
+    }
+    let (scale, modulus) = (scale.log2(), params.log_modulus(level));
+    if scale > modulus - 1.0 || scale > 62.0 {
+        return Err(Error::ScaleTooLarge { operation: OPERATION, scale, modulus });
+    }
+    Ok(())
+}
+
+/// Number of rows of `row` values, at most `limit` of them.
+fn count_rows(values: usize, row: usize, limit: usize) -> Result<usize> {
+    if row == 0 || row > limit || values == 0 || !values.is_multiple_of(row) {
+        let expected = format!("a divisor of {values} up to {limit}");
+        return Err(Error::Count { operation: "encode", what: "values per row", found: row, expected });
+    }
+    Ok(values / row)
+}
 
 /// Encodes into coefficients: value j of row b becomes coefficient j of polynomial b, times `2^scale_bits`, rounded with
 /// ties to even. Exact for the rounding; products of such plaintexts are negacyclic convolutions.
 ///
 /// # Errors
-/// [`Error::Count`] if rows are longer than the degree or do not divide `values`; [`Error::Value`] if a value is not
-/// finite or does not fit.
+/// [`Error::Count`] if rows are longer than the degree or do not divide `values`; [`Error::LevelsExhausted`] if there is
+/// no such level; [`Error::ScaleTooLarge`]; [`Error::Value`] if a value is not finite or does not fit the modulus.
 pub fn encode_coefficients<B: Backend>(
     context: &Context<B>,
     values: &[f64],
@@ -23,12 +57,10 @@ pub fn encode_coefficients<B: Backend>(
     level: usize,
 ) -> Result<Plaintext<B>> {
     let params = context.params();
-    if row == 0 || row > params.degree() || !values.len().is_multiple_of(row) {
-        let expected = format!("a divisor of {} up to {}", values.len(), params.degree());
-        return Err(Error::Count { operation: "encode", what: "values per row", found: row, expected });
-    }
-    let scale = 2f64.powi(scale_bits as i32);
-    refuse_beyond(values, LIMIT / scale)?;
+    let rows = count_rows(values.len(), row, params.degree())?;
+    let scale = f64::from(scale_bits).exp2();
+    check_target(params, scale, level)?;
+    refuse_beyond(values, coefficient_limit(params, level) / scale)?;
     let how = Quantise {
         first: 0,
         batch_stride: row,
@@ -36,7 +68,7 @@ pub fn encode_coefficients<B: Backend>(
         count: row,
         scale_bits: scale_bits as i32,
     };
-    plaintext(context, values, values.len() / row, how, scale, level)
+    plaintext(context, values, rows, how, scale, level)
 }
 
 fn refuse_beyond(values: &[f64], limit: f64) -> Result<()> {
@@ -157,8 +189,24 @@ pub struct SlotEncoder {
 
 impl SlotEncoder {
     /// An encoder for ring degree `degree`. Generator 5 is the usual one; 3 is Microsoft SEAL's.
-    pub fn new(degree: usize, generator: usize) -> Self {
-        let slots = degree / 2;
+    ///
+    /// # Errors
+    /// [`Error::Ring`] if no ring has that degree; [`Error::Count`] if the powers of the generator and their negatives do
+    /// not make up all odd numbers, which they do exactly when it is 3 or 5 modulo 8.
+    pub fn new(degree: usize, generator: usize) -> Result<Self> {
+        if !degree.is_power_of_two() || !(MIN_DEGREE..=MAX_DEGREE).contains(&degree) {
+            return Err(arras_rns::Error::Degree { degree }.into());
+        }
+        if !matches!(generator % 8, 3 | 5) {
+            let expected = "3 or 5 modulo 8".into();
+            return Err(Error::Count {
+                operation: "slots",
+                what: "the generator",
+                found: generator,
+                expected,
+            });
+        }
+        let (slots, generator) = (degree / 2, generator % (2 * degree));
         let shift = usize::BITS - slots.trailing_zeros();
         let mut exponent = 1;
         let places = (0..slots).map(|_| {
@@ -168,11 +216,11 @@ impl SlotEncoder {
             exponent = exponent * generator % (2 * degree);
             ((t.reverse_bits().unbounded_shr(shift)) as u32, conjugated)
         });
-        Self {
+        Ok(Self {
             places: places.collect(),
             twist: (0..slots).map(|k| Complex::unit(k, 2 * degree)).collect(),
             fft: Fft::new(slots),
-        }
+        })
     }
 
     /// Number of slots, N/2.
@@ -183,8 +231,9 @@ impl SlotEncoder {
     /// Encodes rows of `row` numbers each, one row per polynomial; unused slots are 0.
     ///
     /// # Errors
-    /// [`Error::Count`] if rows are longer than the slots or do not divide `values`; [`Error::Value`] if a value is not
-    /// finite or a coefficient might not fit.
+    /// [`Error::Count`] if rows are longer than the slots or do not divide `values`, or the encoder is for another degree;
+    /// [`Error::LevelsExhausted`] if there is no such level; [`Error::ScaleTooSmall`], [`Error::ScaleTooLarge`];
+    /// [`Error::Value`] if a value is not finite or a coefficient might not fit the modulus.
     pub fn encode<B: Backend>(
         &self,
         context: &Context<B>,
@@ -193,18 +242,17 @@ impl SlotEncoder {
         scale: f64,
         level: usize,
     ) -> Result<Plaintext<B>> {
-        if row == 0 || row > self.slots() || !values.len().is_multiple_of(row) {
-            let expected = format!("a divisor of {} up to {}", values.len(), self.slots());
-            return Err(Error::Count { operation: "encode", what: "values per row", found: row, expected });
-        }
+        self.check_degree("encode", context)?;
+        let rows = count_rows(values.len(), row, self.slots())?;
+        check_target(context.params(), scale, level)?;
         // A coefficient is at most sqrt(2) times the largest slot.
-        let limit = LIMIT / scale / 1.5;
+        let limit = coefficient_limit(context.params(), level) / scale / 1.5;
         if let Some(index) = values.iter().position(|z| !(z.re.abs() <= limit && z.im.abs() <= limit)) {
             let value = if values[index].re.abs() <= limit { values[index].im } else { values[index].re };
             return Err(Error::Value { operation: "encode", index, value, limit });
         }
         let mut work = vec![Complex::default(); self.slots()];
-        let mut coefficients = Vec::with_capacity(values.len() / row * 2 * self.slots());
+        let mut coefficients = Vec::with_capacity(rows * 2 * self.slots());
         for row in values.chunks_exact(row) {
             self.to_coefficients(row, scale, &mut work);
             coefficients.extend(work.iter().map(|z| z.re));
@@ -213,14 +261,28 @@ impl SlotEncoder {
         let degree = 2 * self.slots();
         let how =
             Quantise { first: 0, batch_stride: degree, coefficient_stride: 1, count: degree, scale_bits: 0 };
-        plaintext(context, &coefficients, values.len() / row, how, scale, level)
+        plaintext(context, &coefficients, rows, how, scale, level)
+    }
+
+    fn check_degree<B: Backend>(&self, operation: &'static str, context: &Context<B>) -> Result<()> {
+        let (found, degree) = (self.slots(), context.params().degree());
+        if 2 * found == degree {
+            return Ok(());
+        }
+        Err(Error::Count {
+            operation,
+            what: "slots of the encoder",
+            found,
+            expected: (degree / 2).to_string(),
+        })
     }
 
     /// All slots of every polynomial of a plaintext, row by row.
     ///
     /// # Errors
-    /// [`Error::Ring`] if the device fails.
+    /// [`Error::Count`] if the encoder is for another degree, [`Error::Ring`] if the device fails.
     pub fn decode<B: Backend>(&self, context: &Context<B>, plaintext: &Plaintext<B>) -> Result<Vec<Complex>> {
+        self.check_degree("decode", context)?;
         let degree = 2 * self.slots();
         let coefficients = decode_coefficients(context, plaintext, degree)?;
         let mut work = vec![Complex::default(); self.slots()];

@@ -73,6 +73,14 @@ pub enum Error {
         /// log2 of the modulus.
         modulus: f64,
     },
+    /// A scale below 1, or one that is not a number: nothing of the message would be left.
+    #[error("{operation}: a scale of {scale:e} is not at least 1")]
+    ScaleTooSmall {
+        /// The operation that refused.
+        operation: &'static str,
+        /// The scale.
+        scale: f64,
+    },
     /// The operand has another number of components, values or polynomials than the operation takes.
     #[error("{operation}: {what} is {found}, expected {expected}")]
     Count {

@@ -154,13 +154,15 @@ impl<'c, B: Backend> Evaluator<'c, B> {
     /// `a * round(value * scale)`: the scale is multiplied by `scale`, a power of two up to 2^62 keeps it exact.
     ///
     /// # Errors
-    /// [`Error::Value`] if `value * scale` exceeds 2^62 or is not finite, [`Error::ScaleTooLarge`].
+    /// [`Error::Value`] if `value * scale` exceeds 2^62 or is not finite, [`Error::ScaleTooSmall`] if the scale is below
+    /// 1, [`Error::ScaleTooLarge`].
     pub fn multiply_scalar(&self, a: &Ciphertext<B>, value: f64, scale: f64) -> Result<Ciphertext<B>> {
         let limit = (1u64 << 62) as f64;
         let scaled = (value * scale).round_ties_even();
         if scaled.is_nan() || scaled.abs() > limit {
             return Err(Error::Value { operation: "multiply_scalar", index: 0, value, limit: limit / scale });
         }
+        scale_remains("multiply_scalar", scale)?;
         self.scale_fits("multiply_scalar", a.scale * scale, a.level())?;
         let ring = self.context.params().ring();
         let scalars: Vec<u64> =
@@ -174,13 +176,15 @@ impl<'c, B: Backend> Evaluator<'c, B> {
     /// Divides by the last prime of the chain and drops it; the scale is divided by that prime.
     ///
     /// # Errors
-    /// [`Error::LevelsExhausted`] at level 0.
+    /// [`Error::LevelsExhausted`] at level 0, [`Error::ScaleTooSmall`] if the scale is smaller than the prime.
     pub fn rescale(&self, a: &Ciphertext<B>) -> Result<Ciphertext<B>> {
         let level = a.level();
         if level == 0 {
             return Err(Error::LevelsExhausted { operation: "rescale", needed: 1, level });
         }
         let params = self.context.params();
+        let scale = a.scale / params.ring().modulus(level).value() as f64;
+        scale_remains("rescale", scale)?;
         let (backend, queue, tables) = self.parts();
         let (keep, drop) = (params.limbs_at(level - 1), LimbSet::single(level));
         let mut plan = ModDownPlan::new(backend, queue, tables, keep, drop, a.batch())?;
@@ -189,12 +193,7 @@ impl<'c, B: Backend> Evaluator<'c, B> {
             backend.mod_down(queue, tables, &mut plan, &mut out.view_mut(), &x.view())?;
             Ok(out)
         });
-        let components = components.collect::<Result<_>>()?;
-        Ok(Ciphertext {
-            components,
-            scale: a.scale / params.ring().modulus(level).value() as f64,
-            seed: None,
-        })
+        Ok(Ciphertext { components: components.collect::<Result<_>>()?, scale, seed: None })
     }
 
     /// Drops primes without dividing: to a lower level at the same scale.
@@ -264,6 +263,11 @@ impl<'c, B: Backend> Evaluator<'c, B> {
         }
         Ok(())
     }
+}
+
+/// Below a scale of 1 nothing is left of a message of 1.
+fn scale_remains(operation: &'static str, scale: f64) -> Result<()> {
+    if scale >= 1.0 { Ok(()) } else { Err(Error::ScaleTooSmall { operation, scale }) }
 }
 
 fn same_scale(operation: &'static str, left: f64, right: f64) -> Result<()> {

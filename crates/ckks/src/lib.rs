@@ -18,11 +18,15 @@ pub mod encoder;
 pub mod error;
 pub mod evaluator;
 pub mod fft;
+#[cfg(feature = "testkit")]
+mod fuzz;
 pub mod params;
 pub mod security;
 
 pub use ciphertext::{Ciphertext, Plaintext};
 pub use context::Context;
 pub use error::{Error, Result};
+#[cfg(feature = "testkit")]
+pub use fuzz::{fuzz_one, small_params};
 pub use params::{Params, Spec};
 pub use security::Security;

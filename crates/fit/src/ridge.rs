@@ -55,6 +55,8 @@ pub struct Validation {
     pub l2: f64,
     /// Mean over rows of the squared distance between the scores and the one-hot target.
     pub squared_error: f64,
+    /// Standard error of `squared_error`, the blocks taken as independent.
+    pub standard_error: f64,
     /// Share of rows whose largest score (the first of equals) is that of their class.
     pub accuracy: f64,
     /// `[n][C]` scores of each row from the fit without its block.
@@ -96,8 +98,9 @@ pub struct Fit {
     pub path: Vec<Trial>,
 }
 
-/// Fits a head with the given penalty, or with the one of the grid that has the smallest squared error on
-/// left-out blocks (the larger of equals). The grid is `10^-6 .. 10^2` times the mean of the Gram matrix's
+/// Fits a head with the given penalty, or with the largest of a grid whose squared error on left-out blocks is
+/// within one standard error of the smallest (Breiman et al., *Classification and Regression Trees*, 1984): no worse as
+/// far as the data can tell, and with smaller weights, which under encryption means smaller errors. The grid is `10^-6 .. 10^2` times the mean of the Gram matrix's
 /// eigenvalues that centring leaves free, i.e. its trace over `min(n - 1, D)`, in half decades.
 ///
 /// Time is O(n D min(n, D)) plus, per penalty and block of m rows, O(m^2 r) or O(r^3), whichever applies, with
@@ -122,11 +125,7 @@ pub fn fit(problem: &Problem<'_>, l2: Option<f64>) -> Result<Fit, Error> {
     }
     let tried = decomposition.validate(&grid, &blocks);
     let path = tried.iter().map(Validation::summary).collect();
-    let best = tried.into_iter().reduce(
-        |best, next| {
-            if next.squared_error <= best.squared_error { next } else { best }
-        },
-    );
+    let best = largest_within_one_error(tried);
     let Some(l2) = l2.or(best.as_ref().map(|best| best.l2)) else {
         return Err(Error::invalid("l2", "cannot be chosen: no penalty of the grid could be validated"));
     };
@@ -142,6 +141,13 @@ pub fn fit(problem: &Problem<'_>, l2: Option<f64>) -> Result<Fit, Error> {
         validation: best,
         path,
     })
+}
+
+/// The last (the grid ascends) whose error is at most the smallest plus the standard error of the smallest.
+fn largest_within_one_error(tried: Vec<Validation>) -> Option<Validation> {
+    let best = tried.iter().min_by(|a, b| a.squared_error.total_cmp(&b.squared_error))?;
+    let enough = best.squared_error + best.standard_error;
+    tried.into_iter().rfind(|validation| validation.squared_error <= enough)
 }
 
 impl Validation {
@@ -361,23 +367,32 @@ impl<'a> Decomposition<'a> {
             }
         }
         let found = grid.iter().zip(scores);
-        found.filter_map(|(&l2, scores)| Some(self.summarise(l2, scores?))).collect()
+        found.filter_map(|(&l2, scores)| Some(self.summarise(l2, scores?, blocks))).collect()
     }
 
     fn target(&self, row: usize, class: usize) -> f64 {
         f64::from(u8::from(self.problem.classes[row] == class))
     }
 
-    fn summarise(&self, l2: f64, scores: Vec<f64>) -> Validation {
-        let (mut squares, mut hits) = (0.0, 0_usize);
-        for (row, of_row) in scores.chunks_exact(self.problem.class_count).enumerate() {
-            let distance =
-                of_row.iter().enumerate().map(|(class, score)| (score - self.target(row, class)).powi(2));
-            squares += distance.sum::<f64>();
-            hits += usize::from(crate::metrics::argmax(of_row) == self.problem.classes[row]);
-        }
+    fn summarise(&self, l2: f64, scores: Vec<f64>, blocks: &[Vec<usize>]) -> Validation {
+        let of_row = |row: usize| &scores[row * self.problem.class_count..][..self.problem.class_count];
+        let distance = |&row: &usize| {
+            let differences =
+                of_row(row).iter().enumerate().map(|(class, score)| score - self.target(row, class));
+            differences.map(|difference| difference * difference).sum::<f64>()
+        };
+        let sums: Vec<f64> = blocks.iter().map(|rows| rows.iter().map(distance).sum()).collect();
         let rows = self.problem.rows() as f64;
-        Validation { l2, squared_error: squares / rows, accuracy: hits as f64 / rows, scores }
+        let squared_error = sums.iter().sum::<f64>() / rows;
+        // The mean is a ratio of sums over blocks; its variance by linearisation.
+        let spread =
+            sums.iter().zip(blocks).map(|(sum, rows)| (sum - rows.len() as f64 * squared_error).powi(2));
+        let count = blocks.len() as f64;
+        let standard_error = (spread.sum::<f64>() * count / (count - 1.0)).sqrt() / rows;
+        let hits = (0..self.problem.rows())
+            .filter(|&row| crate::metrics::argmax(of_row(row)) == self.problem.classes[row])
+            .count();
+        Validation { l2, squared_error, standard_error, accuracy: hits as f64 / rows, scores }
     }
 }
 

@@ -30,6 +30,14 @@ pub enum Error {
         /// Their fingerprint.
         fingerprint: arras_wire::frame::Fingerprint,
     },
+    /// A query or reply was made for another preset.
+    #[error("made for preset '{theirs}', expected '{ours}'")]
+    Preset {
+        /// The preset in use here.
+        ours: &'static str,
+        /// The preset of the query or reply.
+        theirs: &'static str,
+    },
     /// Head and query have different numbers of features.
     #[error("the head takes {head} features, the query has {query}")]
     Dimension {
@@ -45,6 +53,16 @@ pub enum Error {
         head: String,
         /// First bytes of the query's.
         query: String,
+    },
+    /// The query promises less about its features than the head was rounded for, so that a logit might overflow.
+    #[error("the query's {what} is {query}, the head was prepared for at most {head}")]
+    Bounds {
+        /// Which bound.
+        what: &'static str,
+        /// The bound of the query.
+        query: f32,
+        /// The bound of the head.
+        head: f32,
     },
     /// A row of features exceeds a public bound, which would overflow unseen.
     #[error("row {row}: {what} is {found}, the preset '{preset}' allows {limit}")]

@@ -15,7 +15,7 @@
 
 use arras_rns::{Packing, Positions};
 
-use crate::{Error, Result};
+use crate::{Error, Preset, Result};
 
 /// How images are laid out in polynomials.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -43,11 +43,13 @@ impl Layout {
 
 /// Largest number of images in one query.
 pub const MAX_IMAGES: usize = 1 << 20;
-/// Polynomials that are worked on at a time in layout dot: bounds memory, not results.
-const DOT_PIECE: usize = 256;
+/// Polynomials of a piece in layout dot. It bounds the memory in use, and it is part of the format: a reply is cut into
+/// the same pieces.
+pub(crate) const DOT_PIECE: usize = 256;
 
-/// How a query of some images is cut into polynomials.
+/// How a query of some images is cut into polynomials. [`Groups::new`] makes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Groups {
     /// The layout.
     pub layout: Layout,
@@ -93,9 +95,21 @@ impl Groups {
         Ok(Self { layout, degree, dimension, images })
     }
 
+    /// That these are groups [`new`](Self::new) makes for the degree of a preset: a field may have been written since.
+    ///
+    /// # Errors
+    /// [`Error::Count`].
+    pub fn check(&self, preset: &Preset) -> Result<()> {
+        let (found, degree) = (self.degree, preset.params.degree());
+        if found != degree {
+            return Err(Error::Count { what: "the ring degree", found, expected: degree.to_string() });
+        }
+        Self::new(self.layout, degree, self.dimension, self.images).map(drop)
+    }
+
     /// Images that share a polynomial in layout dot.
     pub fn images_per_polynomial(&self) -> usize {
-        (self.degree / self.dimension).clamp(1, self.images)
+        (self.degree / self.dimension).min(self.images).max(1)
     }
 
     /// The parts of the query.

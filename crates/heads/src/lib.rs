@@ -15,6 +15,8 @@
 
 pub mod budget;
 pub mod error;
+#[cfg(feature = "testkit")]
+mod fuzz;
 pub mod head;
 pub mod layout;
 pub mod linear;
@@ -25,6 +27,8 @@ pub mod reply;
 
 pub use budget::Budget;
 pub use error::{Error, Result};
+#[cfg(feature = "testkit")]
+pub use fuzz::fuzz_one;
 pub use head::{Head, ModelCard};
 pub use layout::{Groups, Layout};
 pub use linear::LinearHead;

@@ -1,10 +1,12 @@
 //! The server's computation: logits of encrypted features.
 
+use std::ops::Range;
+
 use arras_ckks::{Context, bytes};
 use arras_rns::backend::PreparedView;
 use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Positions};
 
-use crate::layout::{Groups, Layout, Piece};
+use crate::layout::{DOT_PIECE, Groups, Layout, Piece};
 use crate::preset::Bounds;
 use crate::{Budget, Error, Head, Preset, Query, Reply, Result};
 
@@ -44,8 +46,8 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     /// Encrypted logits for encrypted features.
     ///
     /// # Errors
-    /// [`Error::Dimension`] or [`Error::Backbone`] if head and query do not belong together, [`Error::UnknownParameters`]
-    /// if the query was made for another preset, [`Error::Ckks`] if a residue is out of range.
+    /// [`Error::Dimension`], [`Error::Bounds`] or [`Error::Backbone`] if head and query do not belong together,
+    /// [`Error::Preset`] if the query was made for another preset, [`Error::Ckks`] if a residue is out of range.
     pub fn classify(&self, query: &Query) -> Result<Reply> {
         self.check(query)?;
         let Budget { weight_bits, reply_bits, logit_bound, .. } = self.budget;
@@ -58,23 +60,30 @@ impl<'c, B: Backend> LinearHead<'c, B> {
         for (piece, packed) in query.pieces() {
             let body = self.unpack(&piece, packed)?;
             let mask = self.mask(query, &piece)?;
-            let [logits, masks] = match &weights {
-                Some(weights) => self.dot(&piece, weights, body, mask)?,
-                None => self.transposed(body, mask)?,
-            };
-            self.answer(&query.groups, &piece, logits, masks, &mut reply)?;
+            match &weights {
+                Some(weights) => self.dot(&query.groups, &piece, weights, body, mask, &mut reply)?,
+                None => {
+                    let products = self.transposed(body, mask)?;
+                    self.answer(&query.groups, &piece, 0..self.classes, products, reply.push(&piece))?;
+                }
+            }
         }
         Ok(reply)
     }
 
     fn check(&self, query: &Query) -> Result<()> {
-        if query.preset().name != self.preset.name {
-            return Err(Error::UnknownParameters { fingerprint: query.preset().params.fingerprint() });
+        let (ours, theirs) = (self.preset.name, query.preset().name);
+        if ours != theirs {
+            return Err(Error::Preset { ours, theirs });
         }
-        if query.bounds.x_max > self.bounds.x_max || query.bounds.norm_max > self.bounds.norm_max {
-            let (found, limit) = (query.bounds.x_max, self.bounds.x_max);
-            let what = "a bound of the query".to_owned();
-            return Err(Error::Bound { row: 0, what, found, limit, preset: self.preset.name });
+        query.groups.check(self.preset)?;
+        let (theirs, ours) = (query.bounds, self.bounds);
+        for (what, query, head) in
+            [("x_max", theirs.x_max, ours.x_max), ("norm_max", theirs.norm_max, ours.norm_max)]
+        {
+            if query > head {
+                return Err(Error::Bounds { what, query, head });
+            }
         }
         if query.groups.dimension != self.dimension {
             return Err(Error::Dimension { head: self.dimension, query: query.groups.dimension });
@@ -124,31 +133,51 @@ impl<'c, B: Backend> LinearHead<'c, B> {
         Ok(backend.prepare(queue, tables, &poly.view())?)
     }
 
-    /// Both components times every weight polynomial: class by class, a batch of the piece's polynomials each.
+    /// Layout dot: both components times every weight polynomial.
     fn dot(
         &self,
+        groups: &Groups,
         piece: &Piece,
         weights: &B::Prepared,
         body: Poly<B, Coefficient>,
         mask: Poly<B, Evaluation>,
-    ) -> Result<[Poly<B, Coefficient>; 2]> {
+        reply: &mut Reply,
+    ) -> Result<()> {
         let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
         let mut body = body.retag();
         backend.ntt(queue, tables, &mut body.view_mut(), Input::InPlace)?;
-        let component = |input: Poly<B, Evaluation>| -> Result<Poly<B, Coefficient>> {
-            let mut out: Poly<B, Evaluation> =
-                self.context.allocate(input.limbs(), self.classes * piece.polynomials)?;
-            for class in 0..self.classes {
-                let range = class * piece.polynomials..(class + 1) * piece.polynomials;
-                let right = PreparedView { prepared: weights, first: class, term_stride: 0, batch_stride: 0 };
-                let mut out = out.view_mut().range(range)?;
-                backend.inner_product(queue, tables, &mut out, &[input.view()], right)?;
-            }
-            let mut out = out.retag();
-            backend.intt(queue, tables, &mut out.view_mut(), Input::InPlace)?;
-            Ok(out)
-        };
-        Ok([component(body)?, component(mask)?])
+        // So many classes at a time that the products take no more memory than a full piece does.
+        let step = (DOT_PIECE / piece.polynomials).clamp(1, self.classes);
+        let (logits, masks) = reply.push(piece);
+        let [logit_bytes, mask_bytes] = [logits.len(), masks.len()].map(|bytes| bytes / self.classes * step);
+        let rooms = logits.chunks_mut(logit_bytes).zip(masks.chunks_mut(mask_bytes));
+        for (first, room) in (0..self.classes).step_by(step).zip(rooms) {
+            let classes = first..self.classes.min(first + step);
+            let products = |input| self.products(input, weights, classes.clone());
+            let components = [products(&body)?, products(&mask)?];
+            self.answer(groups, piece, classes, components, room)?;
+        }
+        Ok(())
+    }
+
+    /// Polynomials times the weight polynomials of some classes, class by class.
+    fn products(
+        &self,
+        input: &Poly<B, Evaluation>,
+        weights: &B::Prepared,
+        classes: Range<usize>,
+    ) -> Result<Poly<B, Coefficient>> {
+        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
+        let mut out: Poly<B, Evaluation> =
+            self.context.allocate(input.limbs(), classes.len() * input.batch())?;
+        for (at, class) in classes.enumerate() {
+            let right = PreparedView { prepared: weights, first: class, term_stride: 0, batch_stride: 0 };
+            let mut out = out.view_mut().range(at * input.batch()..(at + 1) * input.batch())?;
+            backend.inner_product(queue, tables, &mut out, &[input.view()], right)?;
+        }
+        let mut out = out.retag();
+        backend.intt(queue, tables, &mut out.view_mut(), Input::InPlace)?;
+        Ok(out)
     }
 
     /// The integer matrix times both components; the mask's is transformed back only afterwards, C polynomials instead
@@ -168,32 +197,32 @@ impl<'c, B: Backend> LinearHead<'c, B> {
         Ok([logits, masks])
     }
 
-    /// Adds the bias, trims and packs.
+    /// Adds the bias to the products of some classes, trims and packs.
     fn answer(
         &self,
         groups: &Groups,
         piece: &Piece,
-        mut logits: Poly<B, Coefficient>,
-        masks: Poly<B, Coefficient>,
-        reply: &mut Reply,
+        classes: Range<usize>,
+        [mut logits, masks]: [Poly<B, Coefficient>; 2],
+        (logit_bytes, mask_bytes): (&mut [u8], &mut [u8]),
     ) -> Result<()> {
         let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
         let positions = groups.reply_positions(piece);
-        let bias = self.bias(groups, piece, positions)?;
+        let bias = self.bias(groups, piece, &self.budget.bias[classes])?;
         backend.add(queue, tables, &mut logits.view_mut(), Input::InPlace, &bias.view())?;
         let bits = self.budget.reply_bits;
-        let (logit_bytes, mask_bytes) = reply.push(piece);
         backend.trim(queue, tables, &logits.view(), bits, positions, logit_bytes)?;
         backend.trim(queue, tables, &masks.view(), bits, Positions::first(groups.degree), mask_bytes)?;
         Ok(())
     }
 
-    /// The bias at the coefficients of the logits.
-    fn bias(&self, groups: &Groups, piece: &Piece, positions: Positions) -> Result<Poly<B, Coefficient>> {
-        let polynomials = groups.reply_polynomials(piece, self.classes);
+    /// The bias of some classes at the coefficients of their logits.
+    fn bias(&self, groups: &Groups, piece: &Piece, bias: &[i64]) -> Result<Poly<B, Coefficient>> {
+        let positions = groups.reply_positions(piece);
+        let polynomials = groups.reply_polynomials(piece, bias.len());
         let q = self.context.params().ring().modulus(0);
         let mut words = vec![0; polynomials * groups.degree];
-        for (class, &bias) in self.budget.bias.iter().enumerate() {
+        for (class, &bias) in bias.iter().enumerate() {
             let residue = q.reduce_signed(bias.into());
             for image in 0..piece.images {
                 let (polynomial, position) = groups.locate(piece, image, class);

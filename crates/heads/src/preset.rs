@@ -30,6 +30,12 @@ pub struct Preset {
     pub bounds: Bounds,
 }
 
+impl PartialEq for Preset {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
 /// Primes are c * 2^32 + 1: three instructions fewer per GPU butterfly, and good for any ring degree.
 const PRESETS: [(&str, &str, u64, u32, Bounds); 3] = [
     // c = 131070: the largest such prime below 2^49, so that a token of 768 features costs 4704 bytes.
@@ -75,6 +81,9 @@ static ALL: LazyLock<Vec<Preset>> = LazyLock::new(|| {
     presets.collect()
 });
 
+/// How often the bound on the norm may be tightened by a factor of 1.41.
+const MAX_STEPS: u32 = 12;
+
 impl Preset {
     /// The name of the preset that is used when none is named.
     pub const DEFAULT: &'static str = "linear";
@@ -105,12 +114,16 @@ impl Preset {
             .ok_or(Error::UnknownParameters { fingerprint })
     }
 
-    /// Refuses the first row that exceeds a bound or holds a number that is not finite.
+    /// The public bounds of some rows: the preset's, with the norm tightened to the smallest
+    /// `norm_max / 2^(k/2)` that every row keeps. Tighter bounds leave more bits to the weights; what the step reveals
+    /// about the rows is the size of the largest, to a factor of 1.41.
     ///
     /// # Errors
-    /// [`Error::Bound`] naming the row and, for a single feature, its index.
-    pub fn check(&self, features: &[f32], dimension: usize) -> Result<()> {
+    /// [`Error::Bound`] naming the first row that exceeds a bound or holds a number that is not finite and, for a single
+    /// feature, its index.
+    pub fn bounds_of(&self, features: &[f32], dimension: usize) -> Result<Bounds> {
         let Bounds { x_max, norm_max } = self.bounds;
+        let mut largest = 0f64;
         for (row, x) in features.chunks_exact(dimension.max(1)).enumerate() {
             let refuse =
                 |what: String, found, limit| Error::Bound { row, what, found, limit, preset: self.name };
@@ -124,8 +137,11 @@ impl Preset {
             if norm > f64::from(norm_max) {
                 return Err(refuse("the norm".into(), norm as f32, norm_max));
             }
+            largest = largest.max(norm);
         }
-        Ok(())
+        let steps = (0..=MAX_STEPS).map(|k| norm_max * 0.5f32.powf(k as f32 / 2.0));
+        let tightest = steps.take_while(|&step| f64::from(step) >= largest).last();
+        Ok(Bounds { x_max, norm_max: tightest.unwrap_or(norm_max) })
     }
 }
 
@@ -146,18 +162,30 @@ mod tests {
     }
 
     #[test]
+    fn norms_are_tightened_in_steps_that_every_row_keeps() {
+        let preset = Preset::named("linear").unwrap();
+        let bounds = |rows: &[f32]| preset.bounds_of(rows, 4).unwrap();
+        for (row, step) in [(16.0, 32.0), (15.9, 32.0), (11.0, 22.6), (10.0, 22.6), (8.0, 16.0), (0.0, 1.0)] {
+            let found = bounds(&[row; 4]).norm_max;
+            assert!(found >= 2.0 * row && (found - step).abs() < 0.1, "{row}: {found}");
+        }
+        assert_eq!(bounds(&[1.0, 1.0, 1.0, 1.0, 16.0, 16.0, 16.0, 16.0]).norm_max, 32.0);
+        assert_eq!(bounds(&[]).x_max, 16.0);
+    }
+
+    #[test]
     fn rows_beyond_a_bound_are_named() {
         let preset = Preset::named("linear").unwrap();
         let mut features = vec![1.0; 6];
-        assert!(preset.check(&features, 3).is_ok());
+        assert!(preset.bounds_of(&features, 3).is_ok());
         for (bad, what) in
             [(16.5, "row 1: feature 1"), (f32::NAN, "row 1: feature 1"), (f32::INFINITY, "row 1")]
         {
             features[4] = bad;
-            let error = preset.check(&features, 3).unwrap_err().to_string();
+            let error = preset.bounds_of(&features, 3).unwrap_err().to_string();
             assert!(error.starts_with(what), "{error}");
         }
-        let error = preset.check(&[15.0; 32], 32).unwrap_err().to_string();
+        let error = preset.bounds_of(&[15.0; 32], 32).unwrap_err().to_string();
         assert!(error.starts_with("row 0: the norm is 84.85"), "{error}");
     }
 }

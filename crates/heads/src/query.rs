@@ -29,25 +29,21 @@ pub struct Query {
     body: Vec<u8>,
 }
 
-impl PartialEq for Preset {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
 impl Query {
     /// A query whose pieces are packed in `body`.
     ///
     /// # Errors
-    /// [`Error::Count`] if the body does not have the size that the groups imply.
+    /// [`Error::Count`] if the groups are not of the preset, or the body does not have the size that they imply.
     pub fn new(
         preset: &'static Preset,
         groups: Groups,
+        bounds: Bounds,
         backbone: Option<[u8; 32]>,
         seed: Seed,
         body: Vec<u8>,
     ) -> Result<Self> {
-        let query = Self { groups, bounds: preset.bounds, backbone, seed, preset, body };
+        groups.check(preset)?;
+        let query = Self { groups, bounds, backbone, seed, preset, body };
         let expected = query.body_len();
         if query.body.len() != expected {
             let (found, expected) = (query.body.len(), expected.to_string());

@@ -100,6 +100,8 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let secret = self.secret(limbs, batch)?;
         backend.multiply(queue, tables, &mut product.view_mut(), mask.view().into(), &secret)?;
         backend.sub(queue, tables, &mut body.view_mut(), Input::InPlace, &product.view())?;
+        // With the public mask, the product alone gives the secret.
+        backend.wipe(queue, product.buffer_mut())?;
         if let Some(plaintext) = plaintext {
             backend.add(queue, tables, &mut body.view_mut(), Input::InPlace, &plaintext.poly.view())?;
         }
@@ -120,7 +122,8 @@ impl<'c, B: Backend> Cipher<'c, B> {
         Ok(mask)
     }
 
-    /// Overwrites polynomials with their products with the secret, in the coefficient domain.
+    /// Overwrites polynomials with their products with the secret, in the coefficient domain. Whoever knows the
+    /// polynomials can divide: the caller wipes the result.
     pub(crate) fn times_secret(&self, mut polys: Poly<B, Evaluation>) -> Result<Poly<B, Coefficient>> {
         let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
         let secret = self.secret(polys.limbs(), polys.batch())?;

@@ -2,6 +2,7 @@
 
 use arras_ckks::Context;
 use arras_heads::layout::{Groups, Layout, Piece};
+use arras_heads::preset::Bounds;
 use arras_heads::reply::PackedPiece;
 use arras_heads::{Preset, Query, Reply};
 use arras_rns::backend::{Packing, Quantise};
@@ -17,6 +18,7 @@ use crate::{Cipher, Result};
 pub struct EncodedFeatures<'c, B: Backend> {
     context: &'c Context<B>,
     groups: Groups,
+    bounds: Bounds,
     messages: Vec<(Piece, Poly<B, Coefficient>)>,
 }
 
@@ -40,20 +42,26 @@ impl<'c, B: Backend> Cipher<'c, B> {
     ///
     /// # Errors
     /// [`arras_heads::Error::Bound`] naming the first row that exceeds a public bound or holds a number that is not
-    /// finite; [`arras_heads::Error::Count`] if the rows do not match the groups.
+    /// finite; [`arras_heads::Error::Count`] if the rows do not match the groups, or the groups not the parameters.
     pub fn encode_features(&self, groups: Groups, features: &[f32]) -> Result<EncodedFeatures<'c, B>> {
         let preset = Preset::of(self.context().params().fingerprint())?;
+        groups.check(preset)?;
         if features.len() != groups.images * groups.dimension {
             let (found, expected) = (features.len(), (groups.images * groups.dimension).to_string());
             return Err(arras_heads::Error::Count { what: "the number of features", found, expected }.into());
         }
-        preset.check(features, groups.dimension)?;
+        let bounds = preset.bounds_of(features, groups.dimension)?;
         let messages = groups.pieces().into_iter().map(|piece| {
             let range =
                 piece.first_image * groups.dimension..(piece.first_image + piece.images) * groups.dimension;
             Ok((piece, self.quantise(&groups, &piece, &features[range])?))
         });
-        Ok(EncodedFeatures { context: self.context(), groups, messages: messages.collect::<Result<_>>()? })
+        Ok(EncodedFeatures {
+            context: self.context(),
+            groups,
+            bounds,
+            messages: messages.collect::<Result<_>>()?,
+        })
     }
 
     /// Encrypts encoded features under a fresh seed. Only the coefficients that the server's product looks at are sent.
@@ -72,10 +80,11 @@ impl<'c, B: Backend> Cipher<'c, B> {
         for (piece, message) in &encoded.messages {
             let label =
                 SeedLabel { seed, purpose: Purpose::Ciphertext, object: piece.first_object, polynomial: 0 };
-            let b = self.encrypt_piece(piece, message, label, &mut rng)?;
+            let mut b = self.encrypt_piece(piece, message, label, &mut rng)?;
             self.pack(piece, &b, &mut body)?;
+            self.context().backend().wipe(self.context().queue(), b.buffer_mut())?;
         }
-        Ok(Query::new(preset, encoded.groups, backbone, seed, body)?)
+        Ok(Query::new(preset, encoded.groups, encoded.bounds, backbone, seed, body)?)
     }
 
     /// [`encode_features`](Self::encode_features) and [`encrypt_encoded`](Self::encrypt_encoded).
@@ -91,7 +100,8 @@ impl<'c, B: Backend> Cipher<'c, B> {
         self.encrypt_encoded(&self.encode_features(groups, features)?, backbone)
     }
 
-    /// The b-part m + e - a s of a piece, in coefficients; only those that are packed are meaningful.
+    /// The b-part m + e - a s of a piece, in coefficients. Those that are not packed have no noise, so that they give the
+    /// secret away: they must not leave, and the caller wipes them.
     fn encrypt_piece(
         &self,
         piece: &Piece,
@@ -103,13 +113,14 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
         let limbs = context.params().limbs();
         let mask = self.mask(label, limbs, piece.polynomials)?;
-        let product = self.times_secret(mask)?;
+        let mut product = self.times_secret(mask)?;
         let count = piece.packing.coefficients();
         let mut small = Zeroizing::new(vec![0; piece.polynomials * count]);
         small.iter_mut().for_each(|e| *e = rng.noise());
         let mut b = upload_small(context, limbs, count, &small)?;
         backend.add(queue, tables, &mut b.view_mut(), Input::InPlace, &message.view())?;
         backend.sub(queue, tables, &mut b.view_mut(), Input::InPlace, &product.view())?;
+        backend.wipe(queue, product.buffer_mut())?;
         Ok(b)
     }
 
@@ -138,7 +149,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
     fn pack(&self, piece: &Piece, b: &Poly<B, Coefficient>, body: &mut Vec<u8>) -> Result<()> {
         let context = self.context();
         let (degree, q) = (context.params().degree(), context.params().ring().modulus(0));
-        let mut words = vec![0; b.extent().words()];
+        let mut words = Zeroizing::new(vec![0; b.extent().words()]);
         context.backend().download(context.queue(), &b.view(), &mut words)?;
         let pack = |row: &[u64], body: &mut Vec<u8>| {
             bits::pack(row, q.bits(), body).map_err(|problem| arras_wire::Error::field("residues", problem))
@@ -164,13 +175,13 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// ciphertexts (ePrint 2020/1533).
     ///
     /// # Errors
-    /// [`arras_heads::Error::UnknownParameters`] if the reply was made for other parameters, [`crate::Error::Wire`] if its
+    /// [`arras_heads::Error::Preset`] if the reply was made for another preset, [`crate::Error::Wire`] if its
     /// bytes are damaged.
     pub fn decrypt_logits(&self, reply: &Reply) -> Result<Vec<f64>> {
         let params = self.context().params();
-        let fingerprint = reply.preset().params.fingerprint();
-        if fingerprint != params.fingerprint() {
-            return Err(arras_heads::Error::UnknownParameters { fingerprint }.into());
+        let (ours, theirs) = (Preset::of(params.fingerprint())?.name, reply.preset().name);
+        if ours != theirs {
+            return Err(arras_heads::Error::Preset { ours, theirs }.into());
         }
         // A trimmed coefficient counts in units of q / 2^bits.
         let modulus = params.ring().modulus(0).value() as f64;
@@ -201,14 +212,15 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let (degree, q) = (context.params().degree(), context.params().ring().modulus(0));
         let polynomials = reply.groups.reply_polynomials(piece, reply.classes);
         let positions = reply.groups.reply_positions(piece);
-        let mut words = unpack_rows(packed.masks, polynomials, degree, reply.bits)?;
+        let mut words = Zeroizing::new(unpack_rows(packed.masks, polynomials, degree, reply.bits)?);
         words.iter_mut().for_each(|x| *x = q.reduce_signed(centre(*x, reply.bits).into()));
         let mut masks: Poly<B, Coefficient> = context.allocate(context.params().limbs(), polynomials)?;
         backend.upload(queue, &mut masks.view_mut(), &words)?;
         let mut masks: Poly<B, Evaluation> = masks.retag();
         backend.ntt(queue, tables, &mut masks.view_mut(), Input::InPlace)?;
-        let product = self.times_secret(masks)?;
+        let mut product = self.times_secret(masks)?;
         backend.download(queue, &product.view(), &mut words)?;
+        backend.wipe(queue, product.buffer_mut())?;
         let bodies = unpack_rows(packed.logits, polynomials, positions.count, reply.bits)?;
         let phase = |(row, body): (&[u64], &[u64])| -> Vec<i64> {
             let at =

@@ -74,3 +74,20 @@ impl SecretKey {
         Ok(Self { params: params.clone(), coefficients })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::SecretKey;
+    use crate::sampling::SecretRng;
+
+    /// Pins the file and how coefficients are drawn; `ARRAS_BLESS=1` writes it if it is missing.
+    #[test]
+    fn the_format_has_not_changed() {
+        let params = &arras_heads::Preset::named("linear").unwrap().params;
+        let key = SecretKey::sample(params, &mut SecretRng::for_tests(7));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+        assert!(arras_wire::corpus::is_golden(&folder, "secret-key.bin", &key.to_bytes()).unwrap());
+    }
+}

@@ -13,9 +13,13 @@
 pub mod cipher;
 pub mod error;
 pub mod features;
+#[cfg(feature = "testkit")]
+mod fuzz;
 pub mod key;
 pub mod sampling;
 
 pub use cipher::{Cipher, PublicKey};
 pub use error::{Error, Result};
+#[cfg(feature = "testkit")]
+pub use fuzz::fuzz_one;
 pub use key::SecretKey;

@@ -33,7 +33,7 @@ fn encoding_alone() {
     let back = decode_coefficients(&context, &plain, 100).unwrap();
     assert!(values.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-11));
     for generator in [5, 3] {
-        let encoder = SlotEncoder::new(8192, generator);
+        let encoder = SlotEncoder::new(8192, generator).unwrap();
         let z = slots(2 * encoder.slots(), 0.37);
         let plain = encoder.encode(&context, &z, encoder.slots(), (1u64 << 40) as f64, 2).unwrap();
         assert!(worst(&encoder.decode(&context, &plain).unwrap(), &z) < 1e-9);
@@ -46,7 +46,7 @@ fn encryption_products_and_rescaling() {
     let key = SecretKey::generate(context.params()).unwrap();
     let cipher = Cipher::new(&context, &key).unwrap();
     let public = cipher.public_key().unwrap();
-    let encoder = SlotEncoder::new(8192, 5);
+    let encoder = SlotEncoder::new(8192, 5).unwrap();
     let evaluator = Evaluator::new(&context);
     let (x, y) = (slots(2 * encoder.slots(), 0.1), slots(encoder.slots(), 0.7));
     let scale = context.params().scale();

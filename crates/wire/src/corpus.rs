@@ -83,6 +83,19 @@ pub fn drive(
     Ok(Report { entries: entries.len(), runs })
 }
 
+/// Whether `encoded` equals the file `name` of a folder, one that an earlier run wrote. With `ARRAS_BLESS` set in the
+/// environment a file that is missing is written first.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn is_golden(folder: &Path, name: &str, encoded: &[u8]) -> io::Result<bool> {
+    let path = folder.join(name);
+    if !path.exists() && std::env::var_os("ARRAS_BLESS").is_some() {
+        fs::write(&path, encoded)?;
+    }
+    Ok(fs::read(&path)? == encoded)
+}
+
 /// Makes the length and the check of a frame right again; false where `bytes` are no frame.
 pub fn reseal(bytes: &mut [u8]) -> bool {
     if bytes.len() < HEADER_LEN + CHECK_LEN || !bytes.starts_with(&MAGIC) {

@@ -5,21 +5,17 @@
 //! `ARRAS_BLESS=1 cargo test -p arras-wire --test golden` writes files that are missing.
 
 // A helper of a test may fail it as the test itself may.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used)]
 
-use std::fs;
 use std::path::Path;
 
+use arras_wire::corpus::is_golden;
 use arras_wire::frame::{self, Fingerprint, Kind};
 use arras_wire::{Reader, Writer};
 
 fn compare(name: &str, encoded: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if !path.exists() && std::env::var_os("ARRAS_BLESS").is_some() {
-        fs::write(&path, encoded).unwrap();
-    }
-    let golden = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert_eq!(encoded, golden, "{name}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    assert!(is_golden(&folder, name, encoded).unwrap(), "{name}");
 }
 
 fn fingerprint() -> Fingerprint {

@@ -174,15 +174,28 @@ fn leaving_one_group_out_equals_refitting() {
 }
 
 #[test]
-fn the_penalty_with_the_smallest_left_out_error_is_chosen() {
-    let data = Data::new(60, 30, 3, 6, 5);
+fn the_largest_penalty_within_one_standard_error_is_chosen() {
+    let data = Data { groups: (0..60).map(|row| row % 6).collect(), ..Data::new(60, 30, 3, 6, 5) };
     let problem = Problem { groups: Some(&data.groups), ..data.problem() };
     let found = fit(&problem, None).unwrap();
     assert_eq!(found.path.len(), GRID_HALF_DECADES.count());
-    let smallest = found.path.iter().map(|point| point.squared_error).fold(f64::INFINITY, f64::min);
+    let best = found.path.iter().min_by(|a, b| a.squared_error.total_cmp(&b.squared_error)).unwrap();
+    let at_best = fit(&problem, Some(best.l2)).unwrap().validation.unwrap();
+    // The standard error by hand: every group has ten rows, so the mean is a mean of group means.
+    let mut sums = [0.0; 6];
+    for (row, scores) in at_best.scores.chunks_exact(3).enumerate() {
+        let target = |class| f64::from(u8::from(class == data.classes[row]));
+        sums[data.groups[row]] += (0..3).map(|class| (scores[class] - target(class)).powi(2)).sum::<f64>();
+    }
+    let means = sums.map(|sum| sum / 10.0);
+    let mean = means.iter().sum::<f64>() / 6.0;
+    let error = (means.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 5.0 / 6.0).sqrt();
+    assert_close(&[at_best.standard_error], &[error], 1e-12);
     let validation = found.validation.unwrap();
-    assert_eq!(validation.squared_error, smallest);
     assert_eq!(validation.l2, found.l2);
+    let within: Vec<f64> =
+        found.path.iter().filter(|t| t.squared_error <= best.squared_error + error).map(|t| t.l2).collect();
+    assert_eq!(Some(&found.l2), within.last());
     let given = fit(&problem, Some(found.l2)).unwrap();
     assert_eq!(given.weight, found.weight);
     let inner = &found.path[1..found.path.len() - 1];
