@@ -44,8 +44,13 @@ pub(super) fn variations(degree: usize) -> impl Iterator<Item = Variation> {
         (Concat, None, Sub),
         (Plain, Some(Repeat), Sub),
     ];
-    // 7 forms and 5 kinds of values are coprime: 35 rounds meet all pairs.
-    let rounds = if degree <= 64 { 35 } else { 7 };
+    // 7 forms and 5 kinds of values are coprime: 35 rounds meet all pairs. The largest
+    // degrees keep to the first three forms: out of place, in place, and scattered with a broadcast.
+    let rounds = match degree {
+        0..=64 => 35,
+        65..=4096 => 7,
+        _ => 3,
+    };
     (0..rounds).map(|i| {
         let (out, a, b) = DRESSES[i % 7];
         let values = [Values::ALL[i % 5], Values::ALL[(i / 5 + 2 * i) % 5]];

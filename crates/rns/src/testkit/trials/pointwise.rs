@@ -3,7 +3,7 @@
 use crate::{Backend, Coefficient, Domain, Evaluation, Input, Result, View, ViewMut};
 
 use super::{Case, List, cases};
-use crate::testkit::data::Values;
+use crate::testkit::data::{Values, primes};
 use crate::testkit::lab::{Lab, Variation, variations};
 use crate::testkit::{Outcome, oracle};
 
@@ -113,7 +113,7 @@ fn pairs<B: Backend, D: Domain>(
     call: impl Fn(&mut ViewMut<'_, B, D>, Input<'_, B, D>, &View<'_, B, D>) -> Result<()>,
     expected: impl Fn(u64, u64, usize, u64) -> u64,
 ) -> Outcome {
-    let (limbs, batch) = (case.limbs(), case.batch);
+    let (limbs, batch, moduli) = (case.limbs(), case.batch, primes(lab.ring(), case.limbs()));
     for v in variations(lab.degree()) {
         let Variation { out, a, b, values, absurd } = v;
         let x = lab.words_for(a.unwrap_or(out), values[0], limbs, batch);
@@ -121,8 +121,7 @@ fn pairs<B: Backend, D: Domain>(
         let mut result = x.clone();
         for (i, (z, &y)) in result.words.iter_mut().zip(&y.words).enumerate() {
             let rank = i / lab.degree() % limbs.len();
-            let limb = limbs.iter().nth(rank).unwrap_or_default();
-            *z = expected(*z, y, rank, lab.modulus(limb));
+            *z = expected(*z, y, rank, moduli[rank]);
         }
         let (what, second) = (format!("{v:?}"), lab.operand(b, &y, absurd)?);
         match a {
@@ -145,7 +144,7 @@ fn pairs<B: Backend, D: Domain>(
 }
 
 fn multiply_accumulate<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
-    let (limbs, batch) = (case.limbs(), case.batch);
+    let (limbs, batch, moduli) = (case.limbs(), case.batch, primes(lab.ring(), case.limbs()));
     for v in variations(lab.degree()) {
         let first = v.a.unwrap_or(v.b);
         let x = lab.words_for(first, v.values[0], limbs, batch);
@@ -153,7 +152,7 @@ fn multiply_accumulate<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
         let sum = lab.words(if v.absurd { Values::Max } else { Values::Random }, limbs, batch);
         let mut result = sum.clone();
         for (i, z) in result.words.iter_mut().enumerate() {
-            let q = lab.modulus(limbs.iter().nth(i / lab.degree() % limbs.len()).unwrap_or_default());
+            let q = moduli[i / lab.degree() % limbs.len()];
             *z = oracle::add(*z, oracle::mul(x.words[i], y.words[i], q), q);
         }
         let (a, b) = (lab.operand(first, &x, v.absurd)?, lab.operand(v.b, &y, v.absurd)?);
