@@ -1,0 +1,88 @@
+//! What reaches what: the server no secret and no vision transformer, and every crate only those below it.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
+use support::{Refusal, cargo, reached, trial};
+
+/// The order of CONTRIBUTING.md, from the ground up: a crate may depend on crates of earlier rows only.
+const LAYERS: [&[&str]; 5] = [
+    &["arras-rns", "arras-wire", "arras-vit"],
+    &["arras-cpu", "arras-ckks"],
+    &["arras-heads"],
+    &["arras-secret", "arras-fit"],
+    &["arras"],
+];
+
+/// What a server must not contain, as the beginnings of package names.
+const CLIENT_ONLY: [&str; 4] = ["arras-secret ", "arras-vit ", "arras-fit ", "candle"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What the root package reaches with the given features alone.
+fn with_features(features: &str) -> Result<BTreeSet<String>, Refusal> {
+    reached(root(), &["--locked", "--package", "arras", "--no-default-features", "--features", features])
+}
+
+fn client_only(packages: &BTreeSet<String>) -> Vec<&String> {
+    packages.iter().filter(|package| CLIENT_ONLY.iter().any(|start| package.starts_with(start))).collect()
+}
+
+/// The features `server` alone, which is how `arras-server` is built for a server.
+fn server() -> Trial {
+    trial("a server reaches no secret and no vision transformer", with_features("server"), |packages| {
+        if !packages.iter().any(|package| package.starts_with("arras-heads ")) {
+            return Err(format!("no heads in {packages:?}"));
+        }
+        let found = client_only(&packages);
+        if found.is_empty() { Ok(()) } else { Err(format!("reaches {found:?}")) }
+    })
+}
+
+/// The names looked for are those that a client has: a crate that was renamed would otherwise go unseen.
+fn client() -> Trial {
+    trial("a client reaches all of them", with_features("client"), |packages| {
+        let found = client_only(&packages);
+        let missing =
+            CLIENT_ONLY.iter().find(|start| !found.iter().any(|package| package.starts_with(*start)));
+        missing.map_or(Ok(()), |start| Err(format!("no {start}* in {packages:?}")))
+    })
+}
+
+/// Every normal dependency of a workspace member on another leads to an earlier layer.
+fn direction() -> Trial {
+    let answer = cargo(root(), &["metadata", "--no-deps", "--format-version", "1", "--locked"]);
+    trial("dependencies point in one direction", answer, |text| {
+        let metadata: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+        let mut checked = 0;
+        for package in metadata["packages"].as_array().into_iter().flatten() {
+            let name = package["name"].as_str().unwrap_or_default();
+            let own = layer(name).ok_or_else(|| format!("{name} has no place in LAYERS"))?;
+            for dependency in package["dependencies"].as_array().into_iter().flatten() {
+                let other = dependency["name"].as_str().unwrap_or_default();
+                // Dependencies of tests may point upwards; they are of kind `dev`.
+                if !dependency["kind"].is_null() || !(other == "arras" || other.starts_with("arras-")) {
+                    continue;
+                }
+                let below = layer(other).ok_or_else(|| format!("{other} has no place in LAYERS"))?;
+                if below >= own {
+                    return Err(format!("{name} depends on {other}"));
+                }
+                checked += 1;
+            }
+        }
+        (checked > 0).then_some(()).ok_or_else(|| "no dependency was looked at".into())
+    })
+}
+
+fn main() -> ExitCode {
+    libtest_mimic::run(&Arguments::from_args(), vec![server(), client(), direction()]).exit_code()
+}
