@@ -182,21 +182,15 @@ pub fn matrix_row(
     }
 }
 
-<<<<<<< ours
 /// `x * 2^scale_bits` rounded to an integer, ties to even; `None` if not finite or not below 2^62 in magnitude.
-///
-/// Scaling by a power of two is exact unless it underflows, where the result rounds to 0 anyway.
-=======
-/// `x * 2^scale_bits` rounded to an integer, ties to even; `None` if not finite or beyond 2^62.
->>>>>>> theirs
 pub fn quantise(x: f64, scale_bits: i32) -> Option<i64> {
     in_range(x, scale_bits).then(|| scaled(x, scale_bits).round_ties_even() as i64)
 }
 
-/// Whether `x * 2^scale_bits` is at most 2^62 in magnitude; around 2^62 all floats are integers, so rounding first would
+/// Whether `x * 2^scale_bits` is below 2^62 in magnitude; around 2^62 all floats are integers, so rounding first would
 /// make no difference.
 pub fn in_range(x: f64, scale_bits: i32) -> bool {
-    scaled(x, scale_bits).abs() <= (1u64 << 62) as f64
+    scaled(x, scale_bits).abs() < (1u64 << 62) as f64
 }
 
 /// `x * 2^scale_bits`, which is exact unless it underflows, where it rounds to the integer 0 anyway.
@@ -204,12 +198,7 @@ pub fn in_range(x: f64, scale_bits: i32) -> bool {
 pub(crate) fn scaled(x: f64, scale_bits: i32) -> f64 {
     // Two steps, because 2^1000 times the smallest subnormal and 2^-1000 times the largest float both fit.
     let half = scale_bits / 2;
-<<<<<<< ours
-    let scaled = (x * power_of_two(half) * power_of_two(scale_bits - half)).round_ties_even();
-    (scaled.abs() < (1u64 << 62) as f64).then_some(scaled as i64)
-=======
     x * power_of_two(half) * power_of_two(scale_bits - half)
->>>>>>> theirs
 }
 
 /// `2^exponent` for `|exponent| <= 1000`.
