@@ -119,10 +119,10 @@ fn hostile_replies_are_refused_with_the_field() {
         (&[(9, &more)], "field 'classes': 4097 is outside"),
         (&[(5, &many), (9, &classes)], "field 'coefficients': truncated"),
         (&[(0, &[1]), (5, &many), (9, &classes)], "field 'coefficients': truncated"),
-        (&[(13, &[63])], "field 'weight bits': 63 exceeds 62"),
-        (&[(14, &[33])], "field 'bits': 33 is not in 24..=32"),
-        (&[(15, &infinite)], "field 'logit bound': inf is not finite"),
-        (&[(15, &negative)], "field 'logit bound': is negative"),
+        (&[(13, &[0; 4])], "field 'weight scale': 0 is outside"),
+        (&[(17, &[35])], "field 'bits': 35 is not in 24..=34"),
+        (&[(18, &infinite)], "field 'logit bound': inf is not finite"),
+        (&[(18, &negative)], "field 'logit bound': is negative"),
     ];
     for (changes, expected) in cases {
         let message = Reply::from_bytes(&with(&reply, Kind::Reply, changes)).unwrap_err().to_string();

@@ -185,8 +185,8 @@ impl<'c, B: Backend> Cipher<'c, B> {
         }
         // A trimmed coefficient counts in units of q / 2^bits.
         let modulus = params.ring().modulus(0).value() as f64;
-        let unit = modulus
-            / 2f64.powi(reply.bits as i32 + params.spec().scale_bits as i32 + reply.weight_bits as i32);
+        let scales = 2f64.powi(reply.bits as i32) * params.scale() * f64::from(reply.weight_scale);
+        let unit = modulus / scales;
         let mut logits = vec![0.0; reply.groups.images * reply.classes];
         for (piece, packed) in reply.pieces() {
             let phases = self.phases(reply, &piece, packed)?;
