@@ -205,13 +205,17 @@ fn unpack_coefficients<D: Domain>(
             skipped += check::packed_row(batch, q.bits());
         }
     }
-    queue.for_each(items, words, |(start, q, skipped, mut columns)| {
-        let mut line = vec![0; batch];
+    queue.for_each(items, words, |(start, q, skipped, columns)| {
         let count = columns.first().map_or(0, |column| column.len());
-        for i in 0..count {
+        let mut lines = vec![0; count * batch];
+        for (i, line) in lines.chunks_exact_mut(batch.max(1)).enumerate() {
             let bytes = &packed[(start + i) * row_bytes + skipped..][..check::packed_row(batch, q.bits())];
-            portable::unpack(&mut line, bytes, q).map_err(|at| not_packed(start + i, at, batch, q))?;
-            columns.iter_mut().zip(&line).for_each(|(column, &x)| column[i] = x);
+            portable::unpack(line, bytes, q).map_err(|at| not_packed(start + i, at, batch, q))?;
+        }
+        // Column by column: columns lie a power of two apart, so that few of their cache lines fit at a time, and each
+        // should be visited once only.
+        for (j, column) in columns.into_iter().enumerate() {
+            column.iter_mut().zip(lines[j..].iter().step_by(batch)).for_each(|(out, &x)| *out = x);
         }
         Ok(())
     })
