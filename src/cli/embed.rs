@@ -219,9 +219,8 @@ pub fn read_groups(images: &[ImageFile], folder: &Path) -> Result<Groups> {
 
 /// Attaches the groups of the images that could be read.
 pub fn attach_groups(features: &mut Features, groups: Groups) {
-    let of =
-        |groups: HashMap<_, _>| features.names.iter().map_while(|name| groups.get(name).cloned()).collect();
-    features.groups = groups.map(of);
+    features.groups =
+        groups.map(|groups| features.names.iter().map_while(|name| groups.get(name).cloned()).collect());
 }
 
 /// Prints what could not be read; the exit code that goes with it.
