@@ -163,7 +163,7 @@ impl Features {
     /// See [`Features::to_bytes`]; also what the operating system refuses.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let bytes = self.to_bytes(&path.display().to_string())?;
-        Ok(write_atomically(path, &bytes, Access::Shared).map_err(FileError::from)?)
+        Ok(write_atomically(path, &bytes, Access::Owner).map_err(FileError::from)?)
     }
 
     /// Every rule stated at the fields. `file` names the source in errors.
