@@ -241,6 +241,18 @@ impl SlotEncoder {
         self.encode_to(context, values, row, scale, level, limbs)
     }
 
+    /// As [`encode`](Self::encode), full rows, over the special primes too: what is multiplied before they are divided away.
+    pub(crate) fn encode_extended<B: Backend>(
+        &self,
+        context: &Context<B>,
+        values: &[Complex],
+        scale: f64,
+        level: usize,
+    ) -> Result<Plaintext<B>> {
+        let limbs = context.params().key_limbs(level);
+        self.encode_to(context, values, self.slots(), scale, level, limbs)
+    }
+
     fn encode_to<B: Backend>(
         &self,
         context: &Context<B>,

@@ -5,8 +5,12 @@
 //! Scales and levels are carried along and checked; whatever does not fit is refused with the numbers.
 
 mod keyed;
+mod linear;
+mod polynomial;
 
 pub use keyed::inner_sum_rotations;
+pub use linear::{BabyGiant, LinearTransform};
+pub use polynomial::{Basis, Polynomial};
 
 use arras_rns::backend::{Backend, PreparedView};
 use arras_rns::{Evaluation, Input, LimbSet, ModDownPlan, Poly};
@@ -187,20 +191,34 @@ impl<'c, B: Backend> Evaluator<'c, B> {
     /// [`Error::Value`] if `value * scale` exceeds 2^62 or is not finite, [`Error::ScaleTooSmall`] if the scale is below
     /// 1, [`Error::ScaleTooLarge`].
     pub fn multiply_scalar(&self, a: &Ciphertext<B>, value: f64, scale: f64) -> Result<Ciphertext<B>> {
+        self.multiply_scalar_at(a.level(), a, value, scale)
+    }
+
+    /// [`multiply_scalar`](Self::multiply_scalar) of what `a` is at `level`, which it is not below.
+    fn multiply_scalar_at(
+        &self,
+        level: usize,
+        a: &Ciphertext<B>,
+        value: f64,
+        scale: f64,
+    ) -> Result<Ciphertext<B>> {
         let limit = (1u64 << 62) as f64;
         let scaled = (value * scale).round_ties_even();
         if scaled.is_nan() || scaled.abs() > limit {
             return Err(Error::Value { operation: "multiply_scalar", index: 0, value, limit: limit / scale });
         }
         scale_remains("multiply_scalar", scale)?;
-        self.scale_fits("multiply_scalar", a.scale * scale, a.level())?;
-        let ring = self.context.params().ring();
-        let scalars: Vec<u64> =
-            a.limbs().iter().map(|limb| ring.modulus(limb).reduce_signed(scaled as i128)).collect();
-        let (backend, queue, tables) = self.parts();
-        self.map(a, a.scale * scale, |out, x| {
-            Ok(backend.scale_add(queue, tables, &mut out.view_mut(), x.view().into(), &scalars, None)?)
-        })
+        self.scale_fits("multiply_scalar", a.scale * scale, level)?;
+        let (params, (backend, queue, tables)) = (self.context.params(), self.parts());
+        let limbs = params.limbs_at(level);
+        let residue = |limb| params.ring().modulus(limb).reduce_signed(scaled as i128);
+        let scalars: Vec<u64> = limbs.iter().map(residue).collect();
+        let components = a.components.iter().map(|x| {
+            let (mut out, x) = (self.context.allocate(limbs, a.batch())?, x.view().with_limbs(limbs)?);
+            backend.scale_add(queue, tables, &mut out.view_mut(), x.into(), &scalars, None)?;
+            Ok(out)
+        });
+        Ok(Ciphertext { components: components.collect::<Result<_>>()?, scale: a.scale * scale, seed: None })
     }
 
     /// Divides by the last prime of the chain and drops it; the scale is divided by that prime.

@@ -64,6 +64,15 @@ impl<B: Backend> Workspace<B> {
         first..=self.levels.last_key_value().map_or(0, |(&level, _)| level)
     }
 
+    /// Refuses if one of `levels` is missing.
+    pub(crate) fn serves(&self, operation: &'static str, levels: RangeInclusive<usize>) -> Result<()> {
+        let (first, last) = self.levels().into_inner();
+        match levels.into_iter().find(|level| !self.levels.contains_key(level)) {
+            None => Ok(()),
+            Some(level) => Err(Error::WorkspaceLevel { operation, first, last, level }),
+        }
+    }
+
     /// The part for the level of `a`.
     pub(crate) fn space(
         &mut self,

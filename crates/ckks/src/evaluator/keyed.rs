@@ -9,7 +9,7 @@ use crate::workspace::Space;
 use crate::{Ciphertext, Error, EvaluationKeys, Result, Workspace};
 
 /// A component at a level that may be lower than its own.
-type Part<'a, B> = View<'a, B, Evaluation>;
+pub(super) type Part<'a, B> = View<'a, B, Evaluation>;
 
 impl<B: Backend> Evaluator<'_, B> {
     /// `a * b`, with three components; the scales multiply. Sums of such products can be relinearised at once.
@@ -194,7 +194,7 @@ impl<B: Backend> Evaluator<'_, B> {
         sum.ok_or(Error::Count { operation: NAME, what: "slots", found: 0, expected: "1 or more".into() })
     }
 
-    fn duplicate(&self, a: &Ciphertext<B>) -> Result<Ciphertext<B>> {
+    pub(super) fn duplicate(&self, a: &Ciphertext<B>) -> Result<Ciphertext<B>> {
         let (backend, queue, _) = self.parts();
         self.map(a, a.scale, |out, x| Ok(backend.copy(queue, &mut out.view_mut(), &x.view())?))
     }
