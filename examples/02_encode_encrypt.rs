@@ -43,7 +43,7 @@ fn main() -> Result<()> {
 
     let context = Context::new(Cpu::sequential(), params)?;
     let (scale, level) = (context.params().scale(), context.params().max_level());
-    let encoder = SlotEncoder::new(DEGREE, 5);
+    let encoder = SlotEncoder::new(DEGREE, 5)?;
     let slots = encoder.slots();
     let x: Vec<Complex> = (0..slots).map(|i| Complex::new((i as f64 * 0.01).sin(), 0.5)).collect();
     let y: Vec<Complex> = (0..slots).map(|i| Complex::new(0.25, (i as f64 * 0.02).cos())).collect();

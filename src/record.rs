@@ -334,44 +334,48 @@ pub fn read_all(folder: &Path) -> Result<Vec<Record>> {
     paths.iter().map(named).collect()
 }
 
-/// The README's table: for every machine each benchmark once, from the newest commit that measured it.
+/// The README's tables: for every machine each benchmark once, from the newest commit that measured it.
 pub fn table(records: &[Record]) -> String {
     let mut newest: Vec<&Record> = records.iter().collect();
     newest.sort_by_key(|record| (&record.machine, std::cmp::Reverse(record.source.committed)));
     let mut tables = Vec::new();
     for records in newest.chunk_by(|a, b| a.machine == b.machine) {
         let mut shown = BTreeSet::new();
-        let mut text = heading(&records[0].machine);
         for record in records {
             let fresh = record.benchmarks.iter().filter(|benchmark| shown.insert(&benchmark.id));
-            text.extend(fresh.map(|benchmark| row(benchmark, record)));
+            let fresh: Vec<&Benchmark> = fresh.collect();
+            let alike = fresh.chunk_by(|a, b| (&a.backend, a.threads) == (&b.backend, b.threads));
+            tables.extend(alike.map(|alike| {
+                let rows: String = alike.iter().map(|benchmark| row(benchmark)).collect();
+                heading(record, alike[0]) + &rows
+            }));
         }
-        tables.push(text);
     }
     tables.join("\n")
 }
 
-fn heading(machine: &Machine) -> String {
-    let features: Vec<&str> = machine.features.iter().map(String::as_str).collect();
+fn heading(
+    Record { machine, source, .. }: &Record,
+    Benchmark { backend, threads, .. }: &Benchmark,
+) -> String {
+    let threads = if *threads == 1 { "one thread".into() } else { format!("{threads} threads") };
     format!(
-        "{}, {} cores, {}, {}:\n\n| work | median | per item | 95th percentile | spread | threads | backend | commit |\n\
-         |---|--:|--:|--:|--:|--:|---|---|\n",
+        "{}, {}, {threads} of {} cores, {backend}, commit {}:\n\n\
+         | work | median | per item | 95th percentile | spread |\n|---|--:|--:|--:|--:|\n",
         machine.cpu,
-        machine.cores,
         machine.system,
-        features.join(" ")
+        machine.cores,
+        source.commit.get(..8).unwrap_or(&source.commit)
     )
 }
 
-fn row(benchmark: &Benchmark, record: &Record) -> String {
-    let Benchmark { what, summary, items, item, threads, backend, .. } = benchmark;
+fn row(Benchmark { what, summary, items, item, .. }: &Benchmark) -> String {
     let per_item = match items {
         1 => String::new(),
         _ => format!("{} per {item}", duration(summary.median / *items as f64)),
     };
     let (median, p95) = (duration(summary.median), duration(summary.p95));
-    let (spread, commit) = (100.0 * summary.spread, &record.source.commit[..8]);
-    format!("| {what} | {median} | {per_item} | {p95} | {spread:.1} % | {threads} | {backend} | {commit} |\n")
+    format!("| {what} | {median} | {per_item} | {p95} | {:.1} % |\n", 100.0 * summary.spread)
 }
 
 /// Three significant digits in the unit that suits.
@@ -457,11 +461,13 @@ mod tests {
     fn the_newest_commit_of_a_machine_is_shown() {
         let text = table(&[record('a', 1, &["x", "y"]), record('b', 2, &["x"])]);
         assert_eq!(text.matches("work x").count(), 1);
+        assert!(text.contains("| work x | 3.00 ms | 1.50 µs per image | 4.80 ms | 66.7 % |"), "{text}");
         assert!(
-            text.contains("| work x | 3.00 ms | 1.50 µs per image | 4.80 ms | 66.7 % | 1 | cpu | bbbbbbbb |"),
+            text.starts_with("Some CPU (R) 3, linux x86_64, one thread of 2 cores, cpu, commit bbbbbbbb:"),
             "{text}"
         );
-        assert!(text.contains("| work y |") && text.contains("aaaaaaaa"), "{text}");
+        let older = text.split_once("commit aaaaaaaa:").unwrap().1;
+        assert!(older.contains("| work y |") && !older.contains("| work x |"), "{text}");
     }
 
     #[test]

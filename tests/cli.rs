@@ -123,7 +123,7 @@ fn the_secret_key_is_for_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let mode = |name: &str| fs::metadata(road().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("keys"), mode("keys/secret")), (0o700, 0o600));
-    refused(road(), ARRAS, &["keygen", "-o", "keys"], &["keys/secret", "never overwritten"], "none");
+    refused(road(), ARRAS, &["keygen", "-o", "keys"], &["keys/secret", "never overwritten"], "nothing");
 }
 
 #[test]
@@ -217,13 +217,9 @@ fn features_beyond_the_bounds_are_refused_by_row() {
     fs::write(path.join("big.csv"), "1,2\n3,-17\n").unwrap();
     json_of(path, ARRAS, &["import", "big.csv", "-o", "big.safetensors"]);
     refused(path, ARRAS, &encrypt, &["big.safetensors", "row 1", "feature 1", "-17", "16"], "none");
-    for (contents, expected) in [
-        ("1,2\n3,nan\n", "line 2"),
-        ("1,2\n3\n", "line 2"),
-        ("", "bad.csv"),
-        ("1,2\n3,inf\n", "line 2"),
-        ("1,x\n2,y\n3,\u{0}\n", "bad.csv"),
-    ] {
+    for (contents, expected) in
+        [("1,2\n3,nan\n", "line 2"), ("1,2\n3\n", "line 2"), ("", "bad.csv"), ("1,2\n3,inf\n", "line 2")]
+    {
         fs::write(path.join("bad.csv"), contents).unwrap();
         refused(path, ARRAS, &["import", "bad.csv", "-o", "none"], &["bad.csv", expected], "none");
     }

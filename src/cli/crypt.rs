@@ -65,13 +65,14 @@ impl Keygen {
     /// # Errors
     /// An unknown preset, keys that are there already, a folder that cannot be written.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let backend = common.backend()?;
         let preset = Preset::named(&self.preset)?;
         let (secret, public) = (self.output.join("secret"), self.output.join("public"));
         if let Some(there) = [&secret, &public].into_iter().find(|path| path.exists()) {
             bail!("{}: exists already; a key is never overwritten", there.display());
         }
         create_private_dir(&self.output)?;
-        let context = Context::new(common.backend()?, preset.params.clone())?;
+        let context = Context::new(backend, preset.params.clone())?;
         let key = SecretKey::generate(&preset.params)?;
         let public_key = Cipher::new(&context, &key)?.public_key()?.to_bytes(&context)?;
         write_atomically(&secret, &key.to_bytes(), Access::Owner)?;

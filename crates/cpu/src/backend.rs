@@ -205,13 +205,17 @@ fn unpack_coefficients<D: Domain>(
             skipped += check::packed_row(batch, q.bits());
         }
     }
-    queue.for_each(items, words, |(start, q, skipped, mut columns)| {
-        let mut line = vec![0; batch];
+    queue.for_each(items, words, |(start, q, skipped, columns)| {
         let count = columns.first().map_or(0, |column| column.len());
-        for i in 0..count {
+        let mut lines = vec![0; count * batch];
+        for (i, line) in lines.chunks_exact_mut(batch.max(1)).enumerate() {
             let bytes = &packed[(start + i) * row_bytes + skipped..][..check::packed_row(batch, q.bits())];
-            portable::unpack(&mut line, bytes, q).map_err(|at| not_packed(start + i, at, batch, q))?;
-            columns.iter_mut().zip(&line).for_each(|(column, &x)| column[i] = x);
+            portable::unpack(line, bytes, q).map_err(|at| not_packed(start + i, at, batch, q))?;
+        }
+        // Column by column: columns lie a power of two apart, so that few of their cache lines fit at a time, and each
+        // should be visited once only.
+        for (j, column) in columns.into_iter().enumerate() {
+            column.iter_mut().zip(lines[j..].iter().step_by(batch)).for_each(|(out, &x)| *out = x);
         }
         Ok(())
     })
@@ -589,23 +593,35 @@ impl Backend for Cpu {
         let limbs = out.limbs().len();
         let words = out.batch() * limbs * out.degree();
         let values = values.as_slice();
-        let value_at = |polynomial: usize, i: usize| {
-            let index = how.first + polynomial * how.batch_stride + i * how.coefficient_stride;
-            let x = f64::from_bits(values[index]);
-            portable::quantise(x, how.scale_bits).ok_or_else(|| {
-                out_of_range("quantise", "value", index, format!("{x} times 2^{}", how.scale_bits))
-            })
+        let index_of = |polynomial: usize, i: usize| {
+            how.first + polynomial * how.batch_stride + i * how.coefficient_stride
         };
         // Refused as a whole: the output stays as it was.
-        (0..out.batch()).try_for_each(|b| (0..how.count).try_for_each(|i| value_at(b, i).map(drop)))?;
+        for index in (0..out.batch()).flat_map(|b| (0..how.count).map(move |i| index_of(b, i))) {
+            let x = f64::from_bits(values[index]);
+            if !portable::in_range(x, how.scale_bits) {
+                let detail = format!("{x} times 2^{}", how.scale_bits);
+                return Err(out_of_range("quantise", "value", index, detail));
+            }
+        }
         let items = rows_mut(out).into_iter().enumerate().collect();
         queue.for_each(items, words, |(index, (limb, row))| {
-            let q = tables.limb(limb).modulus;
+            let table = tables.limb(limb);
             let (filled, rest) = row.split_at_mut(how.count);
-            for (i, out) in filled.iter_mut().enumerate() {
-                *out = q.reduce_signed(value_at(index / limbs, i)?.into());
-            }
             rest.fill(0);
+            let first = index_of(index / limbs, 0);
+            if how.coefficient_stride == 1 {
+                table.quantise(filled, &values[first..][..how.count], how.scale_bits);
+                return Ok(());
+            }
+            let mut gathered = [0; 64];
+            for (part, filled) in filled.chunks_mut(gathered.len()).enumerate() {
+                let gathered = &mut gathered[..filled.len()];
+                for (i, value) in gathered.iter_mut().enumerate() {
+                    *value = values[first + (part * 64 + i) * how.coefficient_stride];
+                }
+                table.quantise(filled, gathered, how.scale_bits);
+            }
             Ok(())
         })
     }
@@ -662,8 +678,8 @@ impl Backend for Cpu {
         let bytes = check::packed_row(positions.count, bits);
         let items = rows(input).into_iter().zip(packed.chunks_exact_mut(bytes)).collect();
         queue.for_each(items, input.batch() * positions.count, |((limb, row), packed)| {
-            let q = tables.limb(limb).modulus;
-            portable::pack(positions.iter().map(|i| portable::trim(row[i], bits, q)), bits, packed);
+            let trimmer = kernels::Trimmer::new(tables.limb(limb).modulus, bits);
+            portable::pack(positions.iter().map(|i| trimmer.trim(row[i])), bits, packed);
             Ok(())
         })
     }

@@ -189,6 +189,21 @@ impl LimbTable {
         portable::automorphism_values(out, input, element);
     }
 
+    /// `row[i] = round(values[i] 2^scale_bits) mod q` for floats given as words, whose products with the scale have been
+    /// checked to be [in range](portable::in_range).
+    pub fn quantise(&self, row: &mut [u64], values: &[u64], scale_bits: i32) {
+        match &self.kernels {
+            Kernels::Portable(_) => {
+                for (residue, &value) in row.iter_mut().zip(values) {
+                    let integer = portable::quantise(f64::from_bits(value), scale_bits).unwrap_or_default();
+                    *residue = self.modulus.reduce_signed(integer.into());
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.quantise(row, values, scale_bits),
+        }
+    }
+
     /// A uniform row ([`SeedLabel::expand`]).
     pub fn expand_seed(&self, row: &mut [u64], label: &SeedLabel) {
         match &self.kernels {
@@ -210,6 +225,33 @@ impl LimbTable {
                 }
             }
         }
+    }
+}
+
+/// [`portable::trim`] without a division: `x 2^bits - (x 2^bits mod q)` is a multiple of q, so multiplying by the inverse
+/// of q modulo 2^64 divides it.
+#[derive(Clone, Copy, Debug)]
+pub struct Trimmer {
+    modulus: Modulus,
+    bits: u32,
+    inverse: u64,
+}
+
+impl Trimmer {
+    /// Trims residues modulo `modulus` to `bits <= 60` bits.
+    pub fn new(modulus: Modulus, bits: u32) -> Self {
+        let q = modulus.value();
+        // Newton: q is its own inverse modulo 8, and each step doubles the number of correct bits.
+        let inverse = (0..5).fold(q, |x, _| x.wrapping_mul(2u64.wrapping_sub(q.wrapping_mul(x))));
+        Self { modulus, bits, inverse }
+    }
+
+    /// `floor((2 x 2^bits + q) / 2q) mod 2^bits`.
+    pub fn trim(self, x: u64) -> u64 {
+        let shifted = u128::from(x) << self.bits;
+        let rest = self.modulus.reduce(shifted);
+        let quotient = (shifted as u64).wrapping_sub(rest).wrapping_mul(self.inverse);
+        quotient.wrapping_add(u64::from(2 * rest >= self.modulus.value())) & ((1 << self.bits) - 1)
     }
 }
 

@@ -183,13 +183,22 @@ pub fn matrix_row(
 }
 
 /// `x * 2^scale_bits` rounded to an integer, ties to even; `None` if not finite or not below 2^62 in magnitude.
-///
-/// Scaling by a power of two is exact unless it underflows, where the result rounds to 0 anyway.
 pub fn quantise(x: f64, scale_bits: i32) -> Option<i64> {
+    in_range(x, scale_bits).then(|| scaled(x, scale_bits).round_ties_even() as i64)
+}
+
+/// Whether `x * 2^scale_bits` is below 2^62 in magnitude; around 2^62 all floats are integers, so rounding first would
+/// make no difference.
+pub fn in_range(x: f64, scale_bits: i32) -> bool {
+    scaled(x, scale_bits).abs() < (1u64 << 62) as f64
+}
+
+/// `x * 2^scale_bits`, which is exact unless it underflows, where it rounds to the integer 0 anyway.
+#[inline(always)]
+pub(crate) fn scaled(x: f64, scale_bits: i32) -> f64 {
     // Two steps, because 2^1000 times the smallest subnormal and 2^-1000 times the largest float both fit.
     let half = scale_bits / 2;
-    let scaled = (x * power_of_two(half) * power_of_two(scale_bits - half)).round_ties_even();
-    (scaled.abs() < (1u64 << 62) as f64).then_some(scaled as i64)
+    x * power_of_two(half) * power_of_two(scale_bits - half)
 }
 
 /// `2^exponent` for `|exponent| <= 1000`.
@@ -209,11 +218,15 @@ pub fn trim(x: u64, bits: u32, q: Modulus) -> u64 {
 pub fn unpack(row: &mut [u64], packed: &[u8], q: Modulus) -> Result<(), usize> {
     let bits = q.bits();
     let (mut window, mut held) = (0u128, 0);
-    let mut bytes = packed.iter();
+    let mut words = packed.chunks(8);
     for (index, residue) in row.iter_mut().enumerate() {
-        while held < bits {
-            window |= u128::from(bytes.next().copied().unwrap_or(0)) << held;
-            held += 8;
+        if held < bits {
+            let mut word = [0; 8];
+            if let Some(bytes) = words.next() {
+                word[..bytes.len()].copy_from_slice(bytes);
+            }
+            window |= u128::from(u64::from_le_bytes(word)) << held;
+            held += 64;
         }
         *residue = (window as u64) & ((1 << bits) - 1);
         window >>= bits;
@@ -222,26 +235,29 @@ pub fn unpack(row: &mut [u64], packed: &[u8], q: Modulus) -> Result<(), usize> {
             return Err(index);
         }
     }
-    // What is left of the last byte is padding.
+    // What is left of the last word is padding.
     if window != 0 { Err(row.len()) } else { Ok(()) }
 }
 
 /// Packs values of `bits` bits, least significant bit first, into exactly as many bytes as they need.
 pub fn pack(values: impl Iterator<Item = u64>, bits: u32, packed: &mut [u8]) {
     let (mut window, mut held) = (0u128, 0);
-    let mut bytes = packed.iter_mut();
+    let mut words = packed.chunks_mut(8);
+    let mut put = |word: u64| {
+        if let Some(bytes) = words.next() {
+            bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
+        }
+    };
     for value in values {
         window |= u128::from(value) << held;
         held += bits;
-        while held >= 8 {
-            if let Some(byte) = bytes.next() {
-                *byte = window as u8;
-            }
-            window >>= 8;
-            held -= 8;
+        if held >= 64 {
+            put(window as u64);
+            window >>= 64;
+            held -= 64;
         }
     }
-    if let (true, Some(byte)) = (held > 0, bytes.next()) {
-        *byte = window as u8;
+    if held > 0 {
+        put(window as u64);
     }
 }

@@ -70,7 +70,7 @@ impl Tables {
     /// Tables for all limbs of `ring`, whose kernels take `path` where the degree is large enough for it.
     ///
     /// # Errors
-    /// [`Error::Device`] if the processor cannot take the path.
+    /// [`Device`](arras_rns::Error::Device) if the processor cannot take the path.
     pub fn new(ring: &Ring, path: Path) -> Result<Self> {
         path.check()?;
         let limbs = (0..ring.moduli().len()).map(|limb| LimbTable::new(ring, limb, path)).collect();

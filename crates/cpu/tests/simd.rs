@@ -1,8 +1,8 @@
 //! Every path gives the words of the portable one, at the edges of the classes of moduli and of the residues.
 
-use arras_cpu::kernels::LimbTable;
+use arras_cpu::kernels::{LimbTable, Trimmer};
 use arras_cpu::tables::Tables;
-use arras_cpu::{Cpu, CpuOptions, Path};
+use arras_cpu::{Cpu, CpuOptions, Path, portable};
 use arras_rns::prime::is_prime;
 use arras_rns::ring::{MAX_DEGREE, MIN_DEGREE};
 use arras_rns::{
@@ -28,12 +28,14 @@ fn main() {
         trial("inner products", inner_products);
         trial("automorphisms", automorphisms);
         trial("seeds", seeds);
+        trial("quantised floats", quantised);
         trial("base conversion", base_conversion);
         trial("matrix products", matrix_products);
         trial("key switching", key_switching);
         trial("the name says the path", names);
     }
     trials.push(Trial::test("a path the processor lacks is refused", refusals));
+    trials.push(Trial::test("packing and trimming", packing));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -362,6 +364,67 @@ fn key_switching(path: Path) -> Outcome {
                 words.extend(bench.words(&sum)?);
                 Ok(words)
             })?;
+        }
+    }
+    Ok(())
+}
+
+fn quantised(path: Path) -> Outcome {
+    for degree in [8, 64, 512] {
+        each_limb(path, degree, |fast, oracle| {
+            let q = fast.modulus.value();
+            for scale in [-950, -3, 0, 1, 40, 1000] {
+                let values: Vec<u64> = (0..degree)
+                    .map(|i| {
+                        let x = ((i * 7919) % 1013) as f64 / 8.0 - 63.0;
+                        // Up to 2^62 after scaling, halves included.
+                        let size = [0, 40, 56, -1][i % 4];
+                        (x * 2f64.powi(size) * 2f64.powi(-scale / 2) * 2f64.powi(-(scale - scale / 2)))
+                            .to_bits()
+                    })
+                    .collect();
+                if !values.iter().all(|&x| portable::in_range(f64::from_bits(x), scale)) {
+                    return Err(format!("a test value is out of range at scale 2^{scale}").into());
+                }
+                let (mut found, mut expected) = (vec![1; degree], vec![2; degree]);
+                fast.quantise(&mut found, &values, scale);
+                oracle.quantise(&mut expected, &values, scale);
+                equal("quantise", q, degree, &found, &expected)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// What a wire format needs: trimming without division, and packing word by word.
+fn packing() -> Outcome {
+    let ring = Ring::new(256, &edge_primes(256))?;
+    for &modulus in ring.moduli() {
+        let q = modulus.value();
+        for row in rows(256, q, 8) {
+            for count in [0, 1, 7, 8, 9, 255, 256] {
+                let row = &row[..count];
+                let mut packed = vec![0xff; (count * modulus.bits() as usize).div_ceil(8)];
+                portable::pack(row.iter().copied(), modulus.bits(), &mut packed);
+                for (i, &x) in row.iter().enumerate() {
+                    let bit = |k: usize| u64::from(packed[k / 8] >> (k % 8) & 1);
+                    let start = i * modulus.bits() as usize;
+                    let read = (0..modulus.bits() as usize).fold(0, |sum, k| sum | bit(start + k) << k);
+                    equal("pack", q, count, &[read], &[x])?;
+                }
+                let mut unpacked = vec![1; count];
+                if portable::unpack(&mut unpacked, &packed, modulus).is_err() {
+                    return Err("unpack refused".into());
+                }
+                equal("unpack", q, count, &unpacked, row)?;
+            }
+            for bits in [1, 2, 13, 32, 59, 60] {
+                let trimmer = Trimmer::new(modulus, bits);
+                let found: Vec<u64> = row.iter().map(|&x| trimmer.trim(x)).collect();
+                let expected: Vec<u64> = row.iter().map(|&x| portable::trim(x, bits, modulus)).collect();
+                equal("trim", q, 256, &found, &expected)?;
+            }
         }
     }
     Ok(())

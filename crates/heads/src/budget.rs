@@ -1,7 +1,7 @@
 //! How large the integer weights may be, and how large the error of a logit can get.
 //!
 //! The client sends round(x Delta) + e, the server multiplies by integers w = round(W S) and adds round(bias Delta S), and
-//! the client decrypts modulo q. An overflow would go unseen, so the weight scale S is the largest power of two for which
+//! the client decrypts modulo q. An overflow would go unseen, so the weight scale S is the largest integer for which
 //! the *worst* row within the public [`Bounds`] still fits. With delta = w / S - W the error of a logit is at most the sum of
 //!
 //! | cause | bound |
@@ -33,8 +33,9 @@ const NOISE_MAX: f64 = 21.0;
 const NOISE_DEVIATIONS: f64 = 8.0;
 /// Replies are trimmed until that costs this share of the other errors.
 const TRIM_SHARE: f64 = 1.0 / 16.0;
-/// Range of bits that replies are trimmed to.
-pub const REPLY_BITS: std::ops::RangeInclusive<u32> = 24..=32;
+/// Range of bits that replies are trimmed to: with q of 46 bits and N = 2^11, 34 is the most for which the client's
+/// product of a centred reply with its secret stays below q/2.
+pub const REPLY_BITS: std::ops::RangeInclusive<u32> = 24..=34;
 
 /// Integer weights of a head, and what they imply.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,8 +44,8 @@ pub struct Budget {
     pub weights: Vec<i64>,
     /// `[C]` integer biases, at the scale of the logits.
     pub bias: Vec<i64>,
-    /// log2 of the weight scale S.
-    pub weight_bits: u32,
+    /// The weight scale S, 2^4 to 2^30.
+    pub weight_scale: u32,
     /// Bits that reply coefficients are trimmed to.
     pub reply_bits: u32,
     /// Bound on the error of any logit, except with probability 2^-45 each.
@@ -76,21 +77,20 @@ impl Budget {
             }
             bits = bits.min(class_bits);
         }
-        Ok(Self::at(head, params, bounds, bits.floor() as u32))
+        Ok(Self::at(head, params, bounds, bits.exp2().floor() as u32))
     }
 
-    /// Rounds the weights at scale `2^weight_bits` and bounds the error.
-    fn at(head: &Head, params: &Params, bounds: Bounds, weight_bits: u32) -> Self {
+    /// Rounds the weights at a scale and bounds the error.
+    fn at(head: &Head, params: &Params, bounds: Bounds, weight_scale: u32) -> Self {
         let (dimension, scale) = (head.dimension().max(1), params.scale());
-        let weight_scale = (1u64 << weight_bits) as f64;
-        let product = scale * weight_scale;
-        let round = |&w: &f32| (f64::from(w) * weight_scale).round_ties_even() as i64;
+        let unit = f64::from(weight_scale);
+        let product = scale * unit;
+        let round = |&w: &f32| (f64::from(w) * unit).round_ties_even() as i64;
         let weights: Vec<i64> = head.weight.iter().map(round).collect();
         let bias = head.bias.iter().map(|&b| (f64::from(b) * product).round_ties_even() as i64).collect();
         let rows = weights.chunks_exact(dimension).zip(head.weight.chunks_exact(dimension));
         let error = rows.map(|(integers, exact)| {
-            let delta =
-                Norms::of(integers.iter().zip(exact).map(|(&w, &x)| w as f64 / weight_scale - f64::from(x)));
+            let delta = Norms::of(integers.iter().zip(exact).map(|(&w, &x)| w as f64 / unit - f64::from(x)));
             let size = Norms::of(integers.iter().map(|&w| w as f64));
             let noise = NOISE_DEVIATIONS * NOISE_VARIANCE.sqrt() * size.two;
             delta.bound(bounds) + (0.5 * size.one + noise + 0.5) / product
@@ -102,7 +102,7 @@ impl Budget {
         };
         let enough = REPLY_BITS.into_iter().find(|&bits| trim(bits) <= TRIM_SHARE * error);
         let reply_bits = enough.unwrap_or(*REPLY_BITS.end());
-        Self { weights, bias, weight_bits, reply_bits, logit_bound: error + trim(reply_bits) }
+        Self { weights, bias, weight_scale, reply_bits, logit_bound: error + trim(reply_bits) }
     }
 }
 

@@ -43,7 +43,7 @@ const PRESETS: [(&str, &str, u64, u32, Bounds); 3] = [
         "linear",
         "linear heads on layer-normalised tokens; 4.7 KB per image of 768 features",
         562_941_363_486_721,
-        19,
+        20,
         Bounds { x_max: 16.0, norm_max: 64.0 },
     ),
     (

@@ -21,8 +21,8 @@ pub struct Reply {
     pub groups: Groups,
     /// Number of classes C.
     pub classes: usize,
-    /// log2 of the weight scale; logits carry it times the scale of the features.
-    pub weight_bits: u32,
+    /// The weight scale S; logits carry it times the scale of the features.
+    pub weight_scale: u32,
     /// Bits of every coefficient.
     pub bits: u32,
     /// The server's bound on the error of a logit.
@@ -46,11 +46,11 @@ impl Reply {
         preset: &'static Preset,
         groups: Groups,
         classes: usize,
-        weight_bits: u32,
+        weight_scale: u32,
         bits: u32,
         logit_bound: f64,
     ) -> Self {
-        Self { groups, classes, weight_bits, bits, logit_bound, preset, body: Vec::new() }
+        Self { groups, classes, weight_scale, bits, logit_bound, preset, body: Vec::new() }
     }
 
     /// Room for the next piece: bytes for the logits, and for the masks.
@@ -91,7 +91,7 @@ impl Reply {
         w.u32(self.groups.dimension as u32);
         w.u32(self.groups.images as u32);
         w.u32(self.classes as u32);
-        w.u8(self.weight_bits as u8);
+        w.u32(self.weight_scale);
         w.u8(self.bits as u8);
         w.f64(self.logit_bound);
         w.array(&self.body);
@@ -113,18 +113,16 @@ impl Reply {
         let images = r.u32_in("images", 1..=MAX_IMAGES as u32)? as usize;
         let groups = Groups::new(layout, preset.params.degree(), dimension, images)?;
         let classes = r.u32_in("classes", 1..=MAX_CLASSES)? as usize;
-        let (weight_bits, bits) = (u32::from(r.u8("weight bits")?), u32::from(r.u8("bits")?));
+        let weight_scale = r.u32_in("weight scale", 1..=u32::MAX)?;
+        let bits = u32::from(r.u8("bits")?);
         if !REPLY_BITS.contains(&bits) {
             return Err(arras_wire::Error::invalid("bits", format!("{bits} is not in {REPLY_BITS:?}")).into());
-        }
-        if weight_bits > 62 {
-            return Err(arras_wire::Error::invalid("weight bits", format!("{weight_bits} exceeds 62")).into());
         }
         let logit_bound = r.finite_f64("logit bound")?;
         if logit_bound < 0.0 {
             return Err(arras_wire::Error::invalid("logit bound", "is negative").into());
         }
-        let mut reply = Self::start(preset, groups, classes, weight_bits, bits, logit_bound);
+        let mut reply = Self::start(preset, groups, classes, weight_scale, bits, logit_bound);
         let lengths = reply.groups.pieces().iter().map(|piece| reply.piece_len(piece)).collect::<Vec<_>>();
         let total = lengths.iter().try_fold(0usize, |total, &(a, b)| total.checked_add(a)?.checked_add(b));
         let total = total.ok_or(Error::Count {

@@ -71,7 +71,7 @@ fn no_row_within_the_bounds_overflows_and_no_bit_is_wasted() {
             }
             // The bound takes the smaller of two norms, which is at most sqrt(2) above the true maximum here, and the next
             // power of two is twice as large.
-            assert!(budget.weight_bits == 30 || 2 * most > q / 8, "{} wastes bits", preset.name);
+            assert!(budget.weight_scale == 1 << 30 || 2 * most > q / 8, "{} wastes bits", preset.name);
         }
     }
 }
@@ -86,7 +86,7 @@ fn the_logit_bound_covers_every_rounding() {
         for limit in [1e-3, 0.05, 2.0] {
             let head = head(random(&mut rng, dimension, limit), vec![0.3 * limit]);
             let budget = Budget::new(&head, &preset.params, preset.bounds).unwrap();
-            let product = scale * f64::from(1u32 << budget.weight_bits);
+            let product = scale * f64::from(budget.weight_scale);
             let exact = |row: &[f64]| {
                 let products = head.weight.iter().zip(row).map(|(&w, x)| f64::from(w) * x);
                 products.sum::<f64>() + f64::from(head.bias[0])
@@ -114,13 +114,13 @@ fn unusual_heads_have_a_budget_or_are_refused_with_the_numbers() {
     let preset = Preset::named("linear").unwrap();
     let budget = |weight, bias| Budget::new(&head(weight, bias), &preset.params, preset.bounds);
     let zero = budget(vec![0.0; 5], vec![0.0]).unwrap();
-    assert_eq!((zero.weight_bits, &zero.weights[..], &zero.bias[..]), (30, &[0; 5][..], &[0][..]));
+    assert_eq!((zero.weight_scale, &zero.weights[..], &zero.bias[..]), (1 << 30, &[0; 5][..], &[0][..]));
     assert_eq!(budget(vec![0.01; 4096 * 2], vec![0.0; 4096]).unwrap().bias.len(), 4096);
-    // A bias alone fits up to q / 2 / 2^19 / 2^4.
-    assert!(budget(vec![0.0; 5], vec![3.3e7]).is_ok());
-    let error = budget(vec![0.0; 10], vec![0.0, 3.4e7]).unwrap_err().to_string();
+    // A bias alone fits up to q / 2 / 2^20 / 2^4.
+    assert!(budget(vec![0.0; 5], vec![1.6e7]).is_ok());
+    let error = budget(vec![0.0; 10], vec![0.0, 1.7e7]).unwrap_err().to_string();
     assert!(
-        error.starts_with("class 1: a logit of up to 3.400e7 at data scale 2^19 leaves 3.98 bits"),
+        error.starts_with("class 1: a logit of up to 1.700e7 at data scale 2^20 leaves 3.98 bits"),
         "{error}"
     );
     let error = budget(vec![1e6; 768], vec![0.0]).unwrap_err().to_string();

@@ -70,8 +70,11 @@ fn no_mutant_breaks_an_invariant() {
     assert!(report.entries >= 5 && report.runs > 200, "{report:?}");
 }
 
+/// Bytes to overwrite, with their places.
+type Changes<'a> = &'a [(usize, &'a [u8])];
+
 /// Overwrites bytes of a payload.
-fn with(framed: &[u8], kind: Kind, changes: &[(usize, &[u8])]) -> Vec<u8> {
+fn with(framed: &[u8], kind: Kind, changes: Changes) -> Vec<u8> {
     let frame = frame::decode(framed, kind, 1 << 30).unwrap();
     let mut payload = frame.payload.to_vec();
     for (at, bytes) in changes {
@@ -85,7 +88,7 @@ fn hostile_queries_are_refused_with_the_field() {
     let query = query("linear", Layout::Dot, 4, None).to_bytes();
     let (many, nan, negative) = ((1u32 << 20).to_le_bytes(), f32::NAN.to_le_bytes(), (-1.0f32).to_le_bytes());
     let (wide, wider) = (65536u32.to_le_bytes(), 3000u32.to_le_bytes());
-    let cases: [(&[(usize, &[u8])], &str); 9] = [
+    let cases: [(Changes, &str); 9] = [
         (&[(0, &[2])], "field 'layout': 2 is unknown"),
         (&[(1, &[0; 4])], "field 'features': 0 is outside 1..=65536"),
         (&[(1, &wider)], "the number of features is 3000, expected 1 to 2048"),
@@ -111,15 +114,15 @@ fn hostile_replies_are_refused_with_the_field() {
     let reply = answer(&query("linear", Layout::Dot, 4, None)).to_bytes();
     let (many, classes, more) = ((1u32 << 20).to_le_bytes(), 4096u32.to_le_bytes(), 4097u32.to_le_bytes());
     let (infinite, negative) = (f64::INFINITY.to_le_bytes(), (-1.0f64).to_le_bytes());
-    let cases: [(&[(usize, &[u8])], &str); 8] = [
+    let cases: [(Changes, &str); 8] = [
         (&[(9, &[0; 4])], "field 'classes': 0 is outside 1..=4096"),
         (&[(9, &more)], "field 'classes': 4097 is outside"),
         (&[(5, &many), (9, &classes)], "field 'coefficients': truncated"),
         (&[(0, &[1]), (5, &many), (9, &classes)], "field 'coefficients': truncated"),
-        (&[(13, &[63])], "field 'weight bits': 63 exceeds 62"),
-        (&[(14, &[33])], "field 'bits': 33 is not in 24..=32"),
-        (&[(15, &infinite)], "field 'logit bound': inf is not finite"),
-        (&[(15, &negative)], "field 'logit bound': is negative"),
+        (&[(13, &[0; 4])], "field 'weight scale': 0 is outside"),
+        (&[(17, &[35])], "field 'bits': 35 is not in 24..=34"),
+        (&[(18, &infinite)], "field 'logit bound': inf is not finite"),
+        (&[(18, &negative)], "field 'logit bound': is negative"),
     ];
     for (changes, expected) in cases {
         let message = Reply::from_bytes(&with(&reply, Kind::Reply, changes)).unwrap_err().to_string();

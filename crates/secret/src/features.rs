@@ -159,10 +159,17 @@ impl<'c, B: Backend> Cipher<'c, B> {
                 words.chunks_exact(degree).try_for_each(|row| pack(&row[..coefficients], body))?;
             }
             Packing::ByCoefficient { coefficients } => {
-                let mut row = vec![0; piece.polynomials];
-                for i in 0..coefficients {
-                    row.iter_mut().zip(words[i..].iter().step_by(degree)).for_each(|(x, &word)| *x = word);
-                    pack(&row, body)?;
+                // A cache line of every polynomial at a time: rows alone would touch each line eight times.
+                const LINE: usize = 8;
+                let mut rows = vec![0; LINE * piece.polynomials];
+                for start in (0..coefficients).step_by(LINE) {
+                    let count = LINE.min(coefficients - start);
+                    for (j, polynomial) in words.chunks_exact(degree).enumerate() {
+                        for (i, &word) in polynomial[start..start + count].iter().enumerate() {
+                            rows[i * piece.polynomials + j] = word;
+                        }
+                    }
+                    rows.chunks_exact(piece.polynomials).take(count).try_for_each(|row| pack(row, body))?;
                 }
             }
         }
@@ -185,8 +192,8 @@ impl<'c, B: Backend> Cipher<'c, B> {
         }
         // A trimmed coefficient counts in units of q / 2^bits.
         let modulus = params.ring().modulus(0).value() as f64;
-        let unit = modulus
-            / 2f64.powi(reply.bits as i32 + params.spec().scale_bits as i32 + reply.weight_bits as i32);
+        let scales = 2f64.powi(reply.bits as i32) * params.scale() * f64::from(reply.weight_scale);
+        let unit = modulus / scales;
         let mut logits = vec![0.0; reply.groups.images * reply.classes];
         for (piece, packed) in reply.pieces() {
             let phases = self.phases(reply, &piece, packed)?;

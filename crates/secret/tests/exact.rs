@@ -45,7 +45,7 @@ fn check(preset: &str, head: &Head, layout: Layout, images: usize, rng: &mut Spl
     let reply = server.classify(&Query::from_bytes(&query).unwrap()).unwrap();
 
     let budget = server.budget();
-    let scale = f64::from(1u32 << budget.weight_bits);
+    let scale = f64::from(budget.weight_scale);
     let integers = Integers {
         weights: head
             .weight
@@ -57,7 +57,7 @@ fn check(preset: &str, head: &Head, layout: Layout, images: usize, rng: &mut Spl
             .iter()
             .map(|&b| (f64::from(b) * scale * preset.params.scale()).round_ties_even() as i64)
             .collect(),
-        weight_bits: budget.weight_bits as u8,
+        weight_scale: budget.weight_scale,
         reply_bits: budget.reply_bits as u8,
         logit_bound: budget.logit_bound,
     };
@@ -68,9 +68,7 @@ fn check(preset: &str, head: &Head, layout: Layout, images: usize, rng: &mut Spl
     let bytes = reply.to_bytes();
     assert!(bytes == oracle::reply(&Field::new(q), &request, &integers), "{case}");
 
-    let unit = q as f64
-        / 2f64.powi(i32::from(integers.reply_bits) + i32::from(integers.weight_bits))
-        / preset.params.scale();
+    let unit = q as f64 / 2f64.powi(i32::from(integers.reply_bits)) / scale / preset.params.scale();
     let phases = oracle::phases(&request, &bytes, &ternary(&key));
     let logits = cipher.decrypt_logits(&Reply::from_bytes(&bytes).unwrap()).unwrap();
     assert_eq!(logits, phases.iter().map(|&phase| phase as f64 * unit).collect::<Vec<_>>(), "{case}");

@@ -254,6 +254,8 @@ row_methods! {
     fn inner_products(out: [&mut [u64]; 2], left: &[&[u64]], right: [&[&[u64]]; 2]);
     /// `out[r] = sum_c weights[r][c] inputs[c]`, every weight less than q in magnitude.
     fn matrix_rows(out: &mut [&mut [u64]], weights: &[&[i64]], inputs: &[&[u64]]);
+    /// `row[i] = round(values[i] 2^scale_bits) mod q` for floats given as words, their products at most 2^62.
+    fn quantise(row: &mut [u64], values: &[u64], scale_bits: i32);
     /// The first step of a base conversion.
     fn digits(digits: &mut Digits, index: usize, row: &[u64], at: usize, scale: Factor);
 }

@@ -385,7 +385,8 @@ pub(crate) fn automorphism_values(m: Wide<Avx512>, out: &mut [u64], input: &[u64
         unsafe { lanes.load(indices.as_ptr()) }
     });
     let blocks = length / 8;
-    let shift = usize::BITS - blocks.trailing_zeros();
+    let log_blocks = blocks.trailing_zeros();
+    let shift = usize::BITS - log_blocks;
     for block in 0..blocks {
         let exponent = (2 * (block.reverse_bits() >> shift) + 1) * element;
         let half = (exponent / 2) & (length - 1);
@@ -393,7 +394,21 @@ pub(crate) fn automorphism_values(m: Wide<Avx512>, out: &mut [u64], input: &[u64
         // SAFETY: both rows have `blocks` vectors.
         unsafe {
             let x = lanes.load(input.as_ptr().add(8 * from));
-            lanes.store(out.as_mut_ptr().add(8 * block), lanes.permute(x, permutations[half / blocks]));
+            lanes.store(out.as_mut_ptr().add(8 * block), lanes.permute(x, permutations[half >> log_blocks]));
         }
+    }
+}
+
+/// `row[i] = round(values[i] 2^scale_bits) mod q`, ties to even, for products of at most 2^62 in magnitude.
+///
+/// Plain Rust, but compiled for instructions that round and convert several floats at once.
+#[inline(always)]
+pub(crate) fn quantise<M: Modular>(m: M, row: &mut [u64], values: &[u64], scale_bits: i32) {
+    let (q, one) = (m.modulus(), Factor::new(m.modulus(), 1));
+    for (residue, &value) in row.iter_mut().zip(values) {
+        let integer = crate::portable::scaled(f64::from_bits(value), scale_bits).round_ties_even() as i64;
+        let magnitude = one.mul_lazy(integer.unsigned_abs(), q.value());
+        let magnitude = magnitude.min(magnitude.wrapping_sub(q.value()));
+        *residue = if integer < 0 { q.negate(magnitude) } else { magnitude };
     }
 }

@@ -12,7 +12,7 @@ pub(crate) const DEGREE: usize = 2048;
 pub(crate) struct Integers {
     pub(crate) weights: Vec<Vec<i64>>,
     pub(crate) bias: Vec<i64>,
-    pub(crate) weight_bits: u8,
+    pub(crate) weight_scale: u32,
     pub(crate) reply_bits: u8,
     pub(crate) logit_bound: f64,
 }
@@ -205,7 +205,8 @@ pub(crate) fn reply(field: &Field, request: &Request, head: &Integers) -> Vec<u8
     for number in [request.dimension, request.images, head.bias.len()] {
         payload.extend((number as u32).to_le_bytes());
     }
-    payload.extend([head.weight_bits, head.reply_bits]);
+    payload.extend(head.weight_scale.to_le_bytes());
+    payload.push(head.reply_bits);
     payload.extend(head.logit_bound.to_le_bytes());
     let mut rows = &request.rows[..];
     for piece in request.pieces() {
@@ -267,8 +268,8 @@ fn transposed(_: &Request, head: &Integers, body: &[Vec<u64>], masks: &[Vec<u64>
 pub(crate) fn phases(request: &Request, reply: &[u8], secret: &[i64]) -> Vec<i64> {
     let payload = frame::decode(reply, Kind::Reply, 1 << 32).unwrap().payload;
     let classes = u32::from_le_bytes(payload[9..13].try_into().unwrap()) as usize;
-    let bits = payload[14];
-    let mut rows = &payload[23..];
+    let bits = payload[17];
+    let mut rows = &payload[26..];
     let mut phases = Vec::new();
     for piece in request.pieces() {
         let per = piece.images / piece.polynomials;
