@@ -165,8 +165,8 @@ pub enum Error {
         /// What does not fit.
         what: &'static str,
         /// Fingerprint of its parameters.
-        found: Fingerprint,
+        found: Box<Fingerprint>,
         /// Fingerprint of the parameters it should have.
-        expected: Fingerprint,
+        expected: Box<Fingerprint>,
     },
 }

@@ -260,5 +260,9 @@ pub(crate) fn same_parameters(
     found: Fingerprint,
     expected: Fingerprint,
 ) -> Result<()> {
-    if found == expected { Ok(()) } else { Err(Error::Parameters { operation, what, found, expected }) }
+    if found == expected {
+        return Ok(());
+    }
+    let (found, expected) = (Box::new(found), Box::new(expected));
+    Err(Error::Parameters { operation, what, found, expected })
 }
