@@ -52,7 +52,12 @@ fn rotations_and_conjugation_move_slots_and_add_the_predicted_noise() {
                 let found = evaluator.rotate(&sent, steps, &keys, &mut workspace).unwrap();
                 assert_eq!((found.level(), found.scale, found.batch()), (level, sent.scale, 2));
                 let error = worst(&decrypt(&cipher, &encoder, &found), &rotated(&z, encoder.slots(), steps));
-                assert!(error < bound, "set {set}, level {level}, rotation {steps}: {error:e} {bound:e}");
+                // The bound is 22 standard deviations, and the worst of so many slots lies beyond one.
+                let predicted = bound / 22.0..bound;
+                assert!(
+                    predicted.contains(&error),
+                    "set {set}, level {level}, rotation {steps}: {error:e} {bound:e}"
+                );
             }
             let found = evaluator.conjugate(&sent, &keys, &mut workspace).unwrap();
             let expected: Vec<_> = z.iter().map(|z| z.conjugate()).collect();

@@ -97,10 +97,12 @@ pub(crate) fn switching(params: &Params, level: usize) -> f64 {
     params.degree() as f64 * 10.5 * noise + rounding(params.degree(), special.len())
 }
 
-/// What a slot exceeds with probability `exp(-49)` if every coefficient has this variance: a slot is a sum of N of them,
-/// turned in the complex plane. Double precision adds a little.
+/// What no slot exceeds if every coefficient has this variance. A slot of a polynomial is a sum of N coefficients turned in
+/// the complex plane; most of the noise is a product of two such sums, one of them the secret's or a key's, so that its
+/// tail is that of a product of two complex normal variables: beyond t standard deviations with probability
+/// `sqrt(pi t) exp(-2t)`, for t = 22 below 2^-60. Double precision adds a little.
 pub(crate) fn slot_bound(params: &Params, variance: f64, scale: f64) -> f64 {
-    7.0 * (params.degree() as f64 * variance).sqrt() / scale + 1e-12
+    22.0 * (params.degree() as f64 * variance).sqrt() / scale + 1e-12
 }
 
 pub(crate) fn words<B: Backend>(context: &Context<B>, poly: &Poly<B, Evaluation>) -> Vec<u64> {
