@@ -348,6 +348,32 @@ fn an_interrupted_embedding_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn an_output_never_replaces_an_input() {
+    let folder = copy_of_road();
+    let encrypt = ["encrypt", "--keys", "keys", "--features", "cls.safetensors", "-o"];
+    for input in ["keys/secret", "keys/../keys/public", "cls.safetensors"] {
+        let before = fs::read(folder.path().join(input)).unwrap();
+        let arguments = [encrypt.as_slice(), &[input]].concat();
+        refused(folder.path(), ARRAS, &arguments, &[input, "refusing to replace"], "none");
+        assert_eq!(fs::read(folder.path().join(input)).unwrap(), before);
+    }
+}
+
+#[test]
+fn bad_outputs_and_groups_are_refused_before_the_long_work() {
+    let folder = copy_of_road();
+    // A backbone that is not there is found out only after the output: the order is what is tested.
+    let embed = ["embed", "tiles", "--model", "none", "-o", "no/such/cls.safetensors"];
+    fs::create_dir_all(folder.path().join("tiles")).unwrap();
+    let tile = fs::read_dir(road().join("tiles/solid")).unwrap().next().unwrap().unwrap().path();
+    fs::copy(tile, folder.path().join("tiles/one.png")).unwrap();
+    refused(folder.path(), ARRAS, &embed, &["no/such/cls.safetensors", "cannot create"], "none");
+    fs::write(folder.path().join("tiles/groups.csv"), "file,group\nother.png,1\n").unwrap();
+    let embed = ["embed", "tiles", "--model", "none", "-o", "new.safetensors"];
+    refused(folder.path(), ARRAS, &embed, &["groups.csv", "one.png"], "new.safetensors");
+}
+
+#[test]
 fn help_version_doctor_and_manuals() {
     let folder = tempfile::tempdir().unwrap();
     let version = text(&run_in(folder.path(), ARRAS, &["--version"]).stdout);

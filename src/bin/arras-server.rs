@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use arras::cli::{self, Common, classify};
 use clap::{Parser, Subcommand};
 
+/// Classifies encrypted features without any key: sees neither image, token nor logits.
 #[derive(Parser)]
-#[command(name = "arras-server", version = cli::VERSION, about, max_term_width = 100)]
+#[command(name = "arras-server", version = cli::VERSION, max_term_width = 100)]
 struct Arguments {
     #[command(flatten)]
     common: Common,

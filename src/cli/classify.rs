@@ -11,19 +11,19 @@ use arras_wire::file::{Access, read_bounded, write_atomically};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Common, Text, in_file, refuse_secrets_beside, table};
+use super::{Common, Text, in_file, refuse_replacing, refuse_secrets_beside, table};
 
 /// Arguments of `classify`.
 #[derive(Args, Debug)]
 pub struct Classify {
     /// The head: a safetensors file with `weight` and `bias`
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub head: PathBuf,
     /// Encrypted features, from `arras encrypt`
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
     /// Where to write the encrypted logits
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 }
 
@@ -64,6 +64,7 @@ impl Classify {
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
         refuse_secrets_beside(&self.input)?;
         refuse_secrets_beside(&self.output)?;
+        refuse_replacing(&self.output, [self.head.as_path(), &self.input])?;
         let head = Head::read(&self.head)?;
         let bytes = read_bounded(&self.input, query::MAX_BYTES)?;
         let query = in_file(&self.input, Query::from_bytes(&bytes))?;

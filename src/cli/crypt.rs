@@ -15,10 +15,13 @@ use arras_wire::frame::Header;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Common, Text, in_file, table};
+use super::{Common, Text, in_file, refuse_replacing, table};
 
 /// Largest file of a key.
 const MAX_KEY_BYTES: u64 = 1 << 20;
+
+/// What a folder of keys holds.
+const KEY_FILES: [&str; 2] = ["secret", "public"];
 
 /// Arguments of `keygen`.
 #[derive(Args, Debug)]
@@ -27,7 +30,7 @@ pub struct Keygen {
     #[arg(long, default_value = Preset::DEFAULT)]
     preset: String,
     /// Folder to make; holds `secret` (readable by you alone) and `public`
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 }
 
@@ -67,7 +70,7 @@ impl Keygen {
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
         let backend = common.backend()?;
         let preset = Preset::named(&self.preset)?;
-        let (secret, public) = (self.output.join("secret"), self.output.join("public"));
+        let [secret, public] = KEY_FILES.map(|name| self.output.join(name));
         if let Some(there) = [&secret, &public].into_iter().find(|path| path.exists()) {
             bail!("{}: exists already; a key is never overwritten", there.display());
         }
@@ -125,13 +128,13 @@ impl From<LayoutName> for Layout {
 #[derive(Args, Debug)]
 pub struct Encrypt {
     /// Folder of keys, from `arras keygen`
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     keys: PathBuf,
     /// Features, from `arras embed` or `arras import`
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     features: PathBuf,
     /// Where to write the encrypted features
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Demand a layout instead of the cheapest
     #[arg(long, value_enum)]
@@ -169,6 +172,9 @@ impl Encrypt {
     /// # Errors
     /// Files that cannot be read, features beyond the bounds of the preset.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let keys = KEY_FILES.map(|name| self.keys.join(name));
+        let inputs = keys.iter().chain([&self.features]).map(PathBuf::as_path);
+        refuse_replacing(&self.output, inputs)?;
         let (key, preset) = read_key(&self.keys)?;
         let features = Features::read(&self.features)?;
         let (dimension, images) = (features.dimension, features.rows());
@@ -217,13 +223,13 @@ pub fn parse_fingerprint(text: &str) -> Result<[u8; 32]> {
 #[derive(Args, Debug)]
 pub struct Decrypt {
     /// Folder of keys, from `arras keygen`
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     keys: PathBuf,
     /// The server's reply
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Where to write the logits (tensor `logits`, f32 [n, C])
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
 
@@ -250,6 +256,9 @@ impl Decrypt {
     /// # Errors
     /// Files that cannot be read or belong to other parameters.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let keys = KEY_FILES.map(|name| self.keys.join(name));
+        let inputs = keys.iter().chain([&self.input]).map(PathBuf::as_path);
+        refuse_replacing(&self.output, inputs)?;
         let (key, preset) = read_key(&self.keys)?;
         let bytes = read_bounded(&self.input, reply::MAX_BYTES)?;
         let reply = in_file(&self.input, Reply::from_bytes(&bytes))?;

@@ -13,7 +13,7 @@ use arras_vit::{Architecture, Device, Vit, decode, images_in};
 use clap::Args;
 use serde::Serialize;
 
-use super::embed::{Embedded, attach_groups, embed_images, progress};
+use super::embed::{Embedded, attach_groups, embed_images, progress, read_groups};
 use super::tiles::write_tiles;
 use super::{Common, Text, pipeline, table};
 
@@ -30,11 +30,11 @@ pub struct Demo {
     /// What tiles and weights depend on
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Parameters of the encryption
+    /// Parameters of the encryption: linear, linear-wide or linear-compact
     #[arg(long, default_value = Preset::DEFAULT)]
     preset: String,
     /// Keep tiles, features and head in this folder
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
 
@@ -117,7 +117,7 @@ impl Demo {
         if let Some(failure) = embedded.failures.first() {
             bail!("{failure}");
         }
-        attach_groups(&mut embedded.features, tiles)?;
+        attach_groups(&mut embedded.features, read_groups(&images, tiles)?);
         Ok(embedded)
     }
 }

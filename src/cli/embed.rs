@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use arras_fit::{Features, import};
 use arras_vit::{Architecture, Device, ImageFile, Vit, images_in};
+use arras_wire::file::check_writable;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Common, EXIT_PARTIAL, Text, in_file, table};
+use super::{Common, EXIT_PARTIAL, Text, in_file, refuse_replacing, table};
 
 /// Images that go through the transformer together.
 const BATCH: usize = 32;
+/// The file in a folder of images that names their groups.
+pub const GROUPS: &str = "groups.csv";
 /// How often unfinished work is put on disk.
 const CHECKPOINT: Duration = Duration::from_secs(10);
 
@@ -58,8 +61,13 @@ pub fn progress(common: &Common, what: &'static str, length: usize) -> ProgressB
     if common.quiet || common.json {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg:10} {bar:40} {pos}/{len} {per_sec} eta {eta}");
+    let style = ProgressStyle::with_template("{msg:10} {bar:40} {pos}/{len} {rate} eta {eta}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // A bar that cannot be drawn is no reason to stop.
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    };
+    let style = style.with_key("rate", rate);
     ProgressBar::new(length as u64).with_style(style).with_message(what)
 }
 
@@ -100,7 +108,7 @@ pub fn embed_images(
     for batch in images.chunks(BATCH) {
         embed_batch(vit, batch, done, &mut all)?;
         bar.inc(batch.len() as u64);
-        if last.elapsed() > CHECKPOINT {
+        if last.elapsed() > CHECKPOINT && all.features.rows() > 0 {
             checkpoint(&all.features)?;
             last = Instant::now();
         }
@@ -173,19 +181,46 @@ pub fn list(folder: &Path) -> Result<Vec<ImageFile>> {
     if images.is_empty() {
         bail!("{}: no PNG, JPEG or TIFF image in this folder", folder.display());
     }
+    // Names that are not UTF-8 are shown with replacement characters, under which two may look alike.
+    if let Some(twice) = images.windows(2).find(|pair| pair[0].relative_name == pair[1].relative_name) {
+        bail!("{}: {:?} names two images; rename one", folder.display(), twice[0].relative_name);
+    }
     Ok(images)
 }
 
-/// Attaches the groups of `groups.csv` in the folder of images, if there is such a file.
+/// Refuses before the long work what would only come to light after it: an output that cannot be written, or that is
+/// one of the images or of the other `inputs`.
+///
+/// # Errors
+/// Each of these.
+pub fn check_output(output: &Path, images: &[ImageFile], inputs: &[&Path]) -> Result<()> {
+    let images = images.iter().map(|image| image.path.as_path());
+    refuse_replacing(output, images.chain(inputs.iter().copied()))?;
+    Ok(check_writable(output)?)
+}
+
+/// Groups of images by name, from the groups.csv of their folder; `None` without that file.
+pub type Groups = Option<HashMap<String, String>>;
+
+/// Reads the groups of `images`.
 ///
 /// # Errors
 /// A file that cannot be read, or that lacks an image.
-pub fn attach_groups(features: &mut Features, folder: &Path) -> Result<()> {
-    let groups = folder.join("groups.csv");
-    if groups.exists() {
-        import::attach_groups(features, &groups)?;
+pub fn read_groups(images: &[ImageFile], folder: &Path) -> Result<Groups> {
+    let path = folder.join(GROUPS);
+    if !path.exists() {
+        return Ok(None);
     }
-    Ok(())
+    let names = images.iter().map(|image| image.relative_name.clone()).collect();
+    let mut rows = Features { names, ..Features::default() };
+    import::attach_groups(&mut rows, &path)?;
+    Ok(rows.groups.map(|groups| rows.names.into_iter().zip(groups).collect()))
+}
+
+/// Attaches the groups of the images that could be read.
+pub fn attach_groups(features: &mut Features, groups: Groups) {
+    features.groups =
+        groups.map(|groups| features.names.iter().map_while(|name| groups.get(name).cloned()).collect());
 }
 
 /// Prints what could not be read; the exit code that goes with it.
@@ -202,7 +237,7 @@ pub struct Embed {
     #[command(flatten)]
     backbone: Backbone,
     /// Where to write the features
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
 
@@ -238,6 +273,8 @@ impl Embed {
     /// A backbone or folder that cannot be read, no image that can, an output that cannot be written.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
         let images = list(&self.images)?;
+        check_output(&self.output, &images, &[&self.images.join(GROUPS)])?;
+        let groups = read_groups(&images, &self.images)?;
         let vit = self.backbone.load(common)?;
         let partial = partial_path(&self.output);
         let done = resume(&partial, &vit)?;
@@ -249,7 +286,7 @@ impl Embed {
             report_failures(&failures);
             bail!("{}: none of {} images could be read", self.images.display(), images.len());
         }
-        attach_groups(&mut features, &self.images)?;
+        attach_groups(&mut features, groups);
         features.write(&self.output)?;
         if partial.exists() {
             in_file(&partial, std::fs::remove_file(&partial))?;

@@ -140,6 +140,9 @@ impl PredictionTable {
         if classes.is_empty() {
             bail!("line 1: there are no columns of scores");
         }
+        if let Some(index) = (1..classes.len()).find(|&index| classes[..index].contains(&classes[index])) {
+            bail!("line 1: column `{SCORE}{}` occurs twice", classes[index]);
+        }
         let mut table = Self { classes, ..Self::default() };
         for record in reader.records() {
             let record = record?;
@@ -164,16 +167,19 @@ impl PredictionTable {
     /// # Errors
     /// No rows, or a row without a label, or with one that is no class.
     fn evaluate(self, resamples: usize, seed: u64) -> Result<Report> {
-        let index = |(row, label): (usize, &String)| {
-            self.classes.iter().position(|class| class == label).with_context(|| {
+        let index = |(label, file): (&String, &String)| {
+            if label.is_empty() {
+                bail!("image {file:?}: has no label");
+            }
+            let known = || {
                 format!(
-                    "line {}: label '{label}' is not among the classes {}",
-                    row + 2,
+                    "image {file:?}: label '{label}' is not among the classes {}",
                     self.classes.join(", ")
                 )
-            })
+            };
+            self.classes.iter().position(|class| class == label).with_context(known)
         };
-        let labels: Vec<usize> = self.labels.iter().enumerate().map(index).collect::<Result<_>>()?;
+        let labels: Vec<usize> = self.labels.iter().zip(&self.files).map(index).collect::<Result<_>>()?;
         let grouped = self.groups.iter().all(|group| !group.is_empty());
         let mut names: Vec<&String> = self.groups.iter().collect();
         names.sort();

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::evaluate::metrics_rows;
-use super::{Common, Text, in_file, table};
+use super::{Common, Text, in_file, refuse_replacing, table};
 
 /// Arguments of `import`.
 #[derive(Args, Debug)]
@@ -17,7 +17,7 @@ pub struct Import {
     /// A .npy, .csv or .safetensors file
     input: PathBuf,
     /// Where to write the features
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
 
@@ -46,6 +46,7 @@ impl Import {
     /// # Errors
     /// A file that is not of the format its name promises, or that cannot be written.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        refuse_replacing(&self.output, [self.input.as_path()])?;
         let features = import::import(&self.input)?;
         features.write(&self.output)?;
         common.print(&ImportReport {
@@ -62,19 +63,19 @@ impl Import {
 #[derive(Args, Debug)]
 pub struct Fit {
     /// Features, from `arras embed` or `arras import`
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     features: PathBuf,
     /// Labels: `file,label` rows matched by name, or one label per line in the order of the rows
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Groups (patients): `file,group` rows, or one per line; a group is never split
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     groups: Option<PathBuf>,
     /// Ridge penalty; without it the largest within one standard error of the best on left-out groups, or rows
     #[arg(long)]
     l2: Option<f64>,
     /// Where to write the head
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
 
@@ -114,6 +115,8 @@ impl Fit {
     /// # Errors
     /// Features without labels, files that do not fit, a singular system.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let inputs = [Some(&self.features), self.labels.as_ref(), self.groups.as_ref()];
+        refuse_replacing(&self.output, inputs.into_iter().flatten().map(PathBuf::as_path))?;
         let mut features = Features::read(&self.features)?;
         if let Some(labels) = &self.labels {
             import::attach_labels(&mut features, labels)?;

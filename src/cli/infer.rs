@@ -9,7 +9,9 @@ use arras_heads::{Head, Preset};
 use clap::Args;
 use serde::Serialize;
 
-use super::embed::{Backbone, attach_groups, embed_images, list, progress, report_failures};
+use super::embed::{
+    Backbone, GROUPS, attach_groups, check_output, embed_images, list, progress, read_groups, report_failures,
+};
 use super::evaluate::PredictionTable;
 use super::{Common, Text, pipeline, table};
 
@@ -19,14 +21,14 @@ pub struct Infer {
     /// Folder of images; the names of its sub-folders are taken for labels
     images: PathBuf,
     /// The head, from `arras fit`
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     head: PathBuf,
     #[command(flatten)]
     backbone: Backbone,
     /// Where to write a prediction per image
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
-    /// Parameters of the encryption
+    /// Parameters of the encryption: linear, linear-wide or linear-compact
     #[arg(long, default_value = Preset::DEFAULT)]
     preset: String,
 }
@@ -56,6 +58,10 @@ impl Infer {
         let preset = Preset::named(&self.preset)?;
         let head = Head::read(&self.head)?;
         let images = list(&self.images)?;
+        if let Some(path) = &self.predictions {
+            check_output(path, &images, &[&self.head, &self.images.join(GROUPS)])?;
+        }
+        let groups = read_groups(&images, &self.images)?;
         let vit = self.backbone.load(common)?;
         let fingerprint = vit.fingerprint().to_string();
         if let Some(fitted) = head.card.fingerprint.as_ref().filter(|fitted| **fitted != fingerprint) {
@@ -70,7 +76,7 @@ impl Infer {
         if embedded.features.rows() == 0 {
             bail!("{}: none of {} images could be read", self.images.display(), images.len());
         }
-        attach_groups(&mut embedded.features, &self.images)?;
+        attach_groups(&mut embedded.features, groups);
         let outcome = pipeline::run(backend, preset, &head, &embedded)?;
         if let Some(path) = &self.predictions {
             let blank = || vec![String::new(); outcome.images];

@@ -3,7 +3,7 @@
 //! Results go to standard output and nothing else does; messages and progress go to standard error.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -55,8 +55,12 @@ pub const VERSION: &str =
 /// Exit code when some inputs could not be used and the rest were.
 pub const EXIT_PARTIAL: u8 = 3;
 
+/// Most threads that can be asked for.
+const MAX_THREADS: usize = 4096;
+
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Common {
     /// Print the result as JSON
     #[arg(long, global = true)]
@@ -68,7 +72,7 @@ pub struct Common {
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Threads to use; 0 takes one per core
-    #[arg(long, global = true, default_value_t = 0, env = "ARRAS_THREADS")]
+    #[arg(long, global = true, default_value_t = 0, env = "ARRAS_THREADS", value_parser = threads)]
     pub threads: usize,
     /// Instruction set of the CPU: portable, avx2, avx512 or avx512-ifma; without it the fastest there is
     #[arg(long, global = true, env = "ARRAS_SIMD", value_name = "PATH")]
@@ -76,6 +80,14 @@ pub struct Common {
     /// Where to compute: `cpu` or `cuda:N`
     #[arg(long, global = true, default_value = "cpu", env = "ARRAS_DEVICE")]
     pub device: String,
+}
+
+/// A number of threads that a machine can give: far more would only fail to start, slowly.
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count <= MAX_THREADS => Ok(count),
+        _ => Err(format!("expected 0 to {MAX_THREADS}")),
+    }
 }
 
 impl Common {
@@ -167,7 +179,7 @@ pub fn finish(result: Result<ExitCode>) -> ExitCode {
 ///
 /// # Errors
 /// If the folder of `path` holds something named `secret`.
-pub fn refuse_secrets_beside(path: &std::path::Path) -> Result<()> {
+pub fn refuse_secrets_beside(path: &FilePath) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
@@ -181,13 +193,24 @@ pub fn refuse_secrets_beside(path: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
+/// Refuses to replace a file that the command reads: a key or a head would be gone.
+///
+/// # Errors
+/// If `output` exists and is one of `inputs`, by whatever name.
+pub fn refuse_replacing<'a>(output: &FilePath, inputs: impl IntoIterator<Item = &'a FilePath>) -> Result<()> {
+    let Ok(there) = output.canonicalize() else {
+        return Ok(());
+    };
+    if inputs.into_iter().any(|input| input.canonicalize().is_ok_and(|input| input == there)) {
+        bail!("{}: is an input of this command: refusing to replace it", output.display());
+    }
+    Ok(())
+}
+
 /// Adds the name of the file to an error that does not carry it.
 ///
 /// # Errors
 /// Those of `result`.
-pub fn in_file<T, E: Into<anyhow::Error>>(
-    path: &std::path::Path,
-    result: std::result::Result<T, E>,
-) -> Result<T> {
+pub fn in_file<T, E: Into<anyhow::Error>>(path: &FilePath, result: std::result::Result<T, E>) -> Result<T> {
     result.map_err(Into::into).with_context(|| path.display().to_string())
 }

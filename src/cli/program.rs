@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -59,7 +59,7 @@ struct Docs {
     #[arg(value_enum)]
     kind: DocsKind,
     /// Folder to write to
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 }
 
@@ -97,6 +97,11 @@ impl Arguments {
 
 impl Docs {
     fn run(&self) -> Result<ExitCode> {
+        self.write().with_context(|| self.output.display().to_string())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn write(&self) -> Result<()> {
         std::fs::create_dir_all(&self.output)?;
         let mut command = Arguments::command();
         match self.kind {
@@ -107,6 +112,6 @@ impl Docs {
                 }
             }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use super::{Common, Text, table};
 #[derive(Args, Debug)]
 pub struct Tiles {
     /// Folder to fill, a sub-folder per class
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// Tiles of each of the three classes
     #[arg(long)]

@@ -20,7 +20,8 @@ impl FieldError {
     }
 }
 
-/// Why a model, an image or a batch was refused. Every message is one line and names the file.
+/// Why a model, an image or a batch was refused. Every message is one line, names the file and states the cause
+/// itself: `source` stays empty, so that a report that walks the chain does not say it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,7 +31,6 @@ pub enum Error {
         /// The file or folder.
         file: PathBuf,
         /// What the operating system said.
-        #[source]
         error: std::io::Error,
     },
     /// A JSON file holds a value that cannot be used.
@@ -39,7 +39,6 @@ pub enum Error {
         /// The JSON file.
         file: PathBuf,
         /// The field and what is wrong with it.
-        #[source]
         error: FieldError,
     },
     /// A weights file is damaged as a whole: truncated, a false header length, not safetensors.

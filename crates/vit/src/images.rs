@@ -72,11 +72,18 @@ const MAX_BYTES: u64 = 1 << 30;
 /// Decodes a PNG, JPEG or TIFF file, recognised by content. An EXIF orientation is not applied, as Pillow's
 /// `Image.open` does not.
 ///
-/// Refuses more than 2^15 pixels a side or 2^26 in all before memory for them is allocated, and JPEG data
-/// that ends early.
+/// Refuses what is not a regular file (a pipe would be waited for), files of more than 2^30 bytes, more than 2^15
+/// pixels a side or 2^26 in all before memory for them is allocated, and JPEG data that ends early.
 pub fn decode(path: &Path) -> Result<DynamicImage> {
     let failed = |reason: String| Error::Image { file: path.to_path_buf(), reason };
     let unreadable = |error: image::ImageError| failed(one_line(&error));
+    let found = std::fs::metadata(path).map_err(Error::io(path))?;
+    if !found.is_file() {
+        return Err(failed("not a regular file".to_owned()));
+    }
+    if found.len() > MAX_BYTES {
+        return Err(failed(format!("{} bytes: expected at most {MAX_BYTES}", found.len())));
+    }
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(Error::io(path))?;
     if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_is_whole(&bytes) {

@@ -52,13 +52,7 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
 /// The path names something that is not a regular file, or the system refuses.
 pub fn write_atomically(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
     let write = || -> Result<()> {
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(Error::NotAFile);
-        }
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = place(path)?;
         let (mut file, temporary) = create_temporary(folder, access).map_err(io_error("create"))?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("write"))?;
         drop(file);
@@ -69,6 +63,27 @@ pub fn write_atomically(path: &Path, bytes: &[u8], access: Access) -> Result<()>
         Ok(())
     };
     write().in_file(path)
+}
+
+/// Whether [`write_atomically`] could write this file now: to know before long work, not after it.
+///
+/// # Errors
+/// Those of [`write_atomically`]. Nothing is left behind either way.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let check =
+        || place(path).and_then(|folder| create_temporary(folder, Access::Owner).map_err(io_error("create")));
+    check().map(drop).in_file(path)
+}
+
+/// The folder of a file that may be made or replaced.
+fn place(path: &Path) -> Result<&Path> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(Error::NotAFile);
+    }
+    Ok(match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    })
 }
 
 /// Creates a folder, and those above it, that only its owner may enter (mode 0700, Unix only).
