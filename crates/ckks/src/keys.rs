@@ -29,7 +29,7 @@ pub struct SwitchingKey<B: Backend> {
 
 impl<B: Backend> SwitchingKey<B> {
     /// A key from its parts: the polynomials `P g_i s' + e_i - a_i s`, one per digit, over the primes of `level` and the
-    /// special ones; `a_i` is the expansion of [`label`](Self::label) i.
+    /// special ones; `a_i` is the expansion of label i of [`labels`](Self::labels).
     ///
     /// # Errors
     /// As [`check`](Self::check), and [`Error::Count`] or [`Error::Ring`] if the polynomials have another shape.
