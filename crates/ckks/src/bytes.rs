@@ -1,15 +1,16 @@
-//! Parameters and ciphertexts as bytes. The layout is described in `docs/formats.md`.
+//! Parameters, ciphertexts and keys as bytes. The layout is described in `docs/formats.md`.
 
 use arras_rns::backend::Backend;
-use arras_rns::{Evaluation, Packing, Poly, Purpose, SeedLabel};
+use arras_rns::{Evaluation, LimbSet, Packing, Poly, Purpose, SeedLabel};
 use arras_wire::frame::{self, Kind};
 use arras_wire::{Reader, Writer, bits};
 
-use crate::{Ciphertext, Context, Params, Result, Security, Spec};
+use crate::keys::{check_element, same_parameters};
+use crate::{Ciphertext, Context, Params, Result, Security, Spec, SwitchingKey};
 
 /// Largest number of primes that a parameter set on the wire may have.
 const MAX_PRIMES: u32 = 128;
-/// Largest payload of ciphertexts that is read.
+/// Largest payload of ciphertexts, or of a key, that is read.
 pub const MAX_CIPHERTEXT_BYTES: u64 = 1 << 32;
 /// Largest number of ciphertexts in one file.
 const MAX_BATCH: u32 = 1 << 20;
@@ -131,6 +132,65 @@ pub fn decode_public_key<B: Backend>(context: &Context<B>, bytes: &[u8]) -> Resu
     Ok(key)
 }
 
+/// A switching key as a file: its masks travel as a seed.
+///
+/// # Errors
+/// [`Error::Parameters`](crate::Error::Parameters) if the key belongs to other parameters than the context,
+/// [`Error::Ring`](crate::Error::Ring) if the device fails.
+pub fn encode_switching_key<B: Backend>(context: &Context<B>, key: &SwitchingKey<B>) -> Result<Vec<u8>> {
+    let fingerprint = context.params().fingerprint();
+    same_parameters("encode", "key", key.fingerprint(), fingerprint)?;
+    let mut w = Writer::new();
+    w.u32(key.element() as u32);
+    w.u32(key.level() as u32);
+    w.array(key.seed());
+    write_poly(context, key.body(), &mut w)?;
+    Ok(frame::encode(Kind::EvaluationKeys, &fingerprint, w.as_bytes()))
+}
+
+/// Reads [`encode_switching_key`], with every length checked before memory is taken.
+///
+/// # Errors
+/// Whatever is wrong with the frame or a field; parameters other than the context's, or without special primes.
+pub fn decode_switching_key<B: Backend>(context: &Context<B>, bytes: &[u8]) -> Result<SwitchingKey<B>> {
+    let params = context.params();
+    let frame = frame::decode(bytes, Kind::EvaluationKeys, MAX_CIPHERTEXT_BYTES)?;
+    frame.require(&params.fingerprint())?;
+    let mut r = Reader::new(frame.payload);
+    let element = r.u32("element")? as usize;
+    if check_element(params, element).is_err() {
+        let problem = format!("{element}, expected 0, or odd and below {}", 2 * params.degree());
+        return Err(arras_wire::Error::invalid("element", problem).into());
+    }
+    if params.special_limbs().is_empty() {
+        return Err(arras_wire::Error::invalid("element", "the parameters have no special primes").into());
+    }
+    let level = r.u32_in("level", 0..=params.max_level() as u32)? as usize;
+    let seed = r.array("seed")?;
+    let (limbs, digits) = (params.key_limbs(level), params.digits_at(level).len());
+    let body = read_poly(context, limbs, digits, &mut r)?;
+    r.finish()?;
+    context.backend().synchronize(context.queue())?;
+    SwitchingKey::new(params, element, level, seed, body)
+}
+
+/// Packed rows of `batch` polynomials. The bytes have to be there before memory for their residues is taken.
+fn read_poly<B: Backend>(
+    context: &Context<B>,
+    limbs: LimbSet,
+    batch: usize,
+    r: &mut Reader<'_>,
+) -> Result<Poly<B, Evaluation>> {
+    let (ring, degree) = (context.params().ring(), context.params().degree());
+    let row = |limb| bits::packed_len(degree, ring.modulus(limb).bits());
+    let packed = r.bytes("residues", limbs.iter().map(row).sum::<usize>() * batch)?;
+    let mut poly = context.allocate(limbs, batch)?;
+    let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+    let packing = Packing::ByPolynomial { coefficients: degree };
+    backend.unpack(queue, tables, &mut poly.view_mut(), packing, packed)?;
+    Ok(poly)
+}
+
 fn decode<B: Backend>(context: &Context<B>, payload: &[u8], purpose: Purpose) -> Result<Ciphertext<B>> {
     let params = context.params();
     let mut r = Reader::new(payload);
@@ -157,11 +217,6 @@ fn decode<B: Backend>(context: &Context<B>, payload: &[u8], purpose: Purpose) ->
         None
     };
     let limbs = params.limbs_at(level);
-    let per_poly: usize = limbs
-        .iter()
-        .map(|limb| bits::packed_len(params.degree(), params.ring().modulus(limb).bits()))
-        .sum::<usize>()
-        * batch;
     let mut components = Vec::with_capacity(count);
     for i in 0..count {
         let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
@@ -171,14 +226,7 @@ fn decode<B: Backend>(context: &Context<B>, payload: &[u8], purpose: Purpose) ->
                 backend.expand_seed(queue, tables, &mut poly.view_mut(), &labels(label, batch))?;
                 components.push(poly);
             }
-            None => {
-                // The bytes have to be there before memory for their residues is taken.
-                let packed = r.bytes("residues", per_poly)?;
-                let mut poly = context.allocate(limbs, batch)?;
-                let packing = Packing::ByPolynomial { coefficients: params.degree() };
-                backend.unpack(queue, tables, &mut poly.view_mut(), packing, packed)?;
-                components.push(poly);
-            }
+            None => components.push(read_poly(context, limbs, batch, &mut r)?),
         }
     }
     r.finish()?;

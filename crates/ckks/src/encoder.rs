@@ -1,11 +1,10 @@
 //! Numbers to plaintexts and back.
 
 use arras_rns::backend::{Backend, Quantise};
-use arras_rns::ring::{MAX_DEGREE, MIN_DEGREE};
 use arras_rns::{Coefficient, Input, LimbSet, Modulus, Poly, Ring, View};
 
 use crate::fft::{Complex, Fft};
-use crate::{Context, Error, Params, Plaintext, Result};
+use crate::{Context, Error, Params, Plaintext, Result, Slots};
 
 /// Largest magnitude of a scaled coefficient at a level: just below half the modulus, which would change the sign, and at
 /// most 2^62, which a backend rounds exactly.
@@ -68,7 +67,7 @@ pub fn encode_coefficients<B: Backend>(
         count: row,
         scale_bits: scale_bits as i32,
     };
-    plaintext(context, values, rows, how, scale, level)
+    plaintext(context, values, rows, how, scale, params.limbs_at(level))
 }
 
 fn refuse_beyond(values: &[f64], limit: f64) -> Result<()> {
@@ -85,13 +84,13 @@ fn plaintext<B: Backend>(
     batch: usize,
     how: Quantise,
     scale: f64,
-    level: usize,
+    limbs: LimbSet,
 ) -> Result<Plaintext<B>> {
     let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
     let bits: Vec<u64> = values.iter().map(|x| x.to_bits()).collect();
     let mut buffer = backend.allocate(queue, bits.len())?;
     backend.write(queue, &mut buffer, 0, &bits)?;
-    let mut poly: Poly<B, Coefficient> = context.allocate(context.params().limbs_at(level), batch)?;
+    let mut poly: Poly<B, Coefficient> = context.allocate(limbs, batch)?;
     backend.quantise(queue, tables, &mut poly.view_mut(), &buffer, how)?;
     let mut poly = poly.retag();
     backend.ntt(queue, tables, &mut poly.view_mut(), Input::InPlace)?;
@@ -180,6 +179,7 @@ impl Lift {
 /// `zeta = exp(i pi / N)`, so that products act slot by slot and the automorphism `X -> X^generator` rotates the slots.
 #[derive(Debug)]
 pub struct SlotEncoder {
+    group: Slots,
     /// `zeta^k` for `k < N/2`.
     twist: Vec<Complex>,
     fft: Fft,
@@ -194,19 +194,8 @@ impl SlotEncoder {
     /// [`Error::Ring`] if no ring has that degree; [`Error::Count`] if the powers of the generator and their negatives do
     /// not make up all odd numbers, which they do exactly when it is 3 or 5 modulo 8.
     pub fn new(degree: usize, generator: usize) -> Result<Self> {
-        if !degree.is_power_of_two() || !(MIN_DEGREE..=MAX_DEGREE).contains(&degree) {
-            return Err(arras_rns::Error::Degree { degree }.into());
-        }
-        if !matches!(generator % 8, 3 | 5) {
-            let expected = "3 or 5 modulo 8".into();
-            return Err(Error::Count {
-                operation: "slots",
-                what: "the generator",
-                found: generator,
-                expected,
-            });
-        }
-        let (slots, generator) = (degree / 2, generator % (2 * degree));
+        let group = Slots::new(degree, generator)?;
+        let (slots, generator) = (group.count(), group.generator());
         let shift = usize::BITS - slots.trailing_zeros();
         let mut exponent = 1;
         let places = (0..slots).map(|_| {
@@ -217,10 +206,16 @@ impl SlotEncoder {
             ((t.reverse_bits().unbounded_shr(shift)) as u32, conjugated)
         });
         Ok(Self {
+            group,
             places: places.collect(),
             twist: (0..slots).map(|k| Complex::unit(k, 2 * degree)).collect(),
             fft: Fft::new(slots),
         })
+    }
+
+    /// Which automorphism moves which slot.
+    pub fn group(&self) -> Slots {
+        self.group
     }
 
     /// Number of slots, N/2.
@@ -242,6 +237,31 @@ impl SlotEncoder {
         scale: f64,
         level: usize,
     ) -> Result<Plaintext<B>> {
+        let limbs = context.params().limbs_at(level);
+        self.encode_to(context, values, row, scale, level, limbs)
+    }
+
+    /// As [`encode`](Self::encode), full rows, over the special primes too: what is multiplied before they are divided away.
+    pub(crate) fn encode_extended<B: Backend>(
+        &self,
+        context: &Context<B>,
+        values: &[Complex],
+        scale: f64,
+        level: usize,
+    ) -> Result<Plaintext<B>> {
+        let limbs = context.params().key_limbs(level);
+        self.encode_to(context, values, self.slots(), scale, level, limbs)
+    }
+
+    fn encode_to<B: Backend>(
+        &self,
+        context: &Context<B>,
+        values: &[Complex],
+        row: usize,
+        scale: f64,
+        level: usize,
+        limbs: LimbSet,
+    ) -> Result<Plaintext<B>> {
         self.check_degree("encode", context)?;
         let rows = count_rows(values.len(), row, self.slots())?;
         check_target(context.params(), scale, level)?;
@@ -261,7 +281,7 @@ impl SlotEncoder {
         let degree = 2 * self.slots();
         let how =
             Quantise { first: 0, batch_stride: degree, coefficient_stride: 1, count: degree, scale_bits: 0 };
-        plaintext(context, &coefficients, rows, how, scale, level)
+        plaintext(context, &coefficients, rows, how, scale, limbs)
     }
 
     fn check_degree<B: Backend>(&self, operation: &'static str, context: &Context<B>) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What can go wrong with parameters, plaintexts and ciphertexts.
 
+use arras_wire::frame::Fingerprint;
+
 /// The result of every fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -104,5 +106,67 @@ pub enum Error {
         value: f64,
         /// The largest magnitude that can be encoded.
         limit: f64,
+    },
+    /// A rotation by as many slots as there are, or more.
+    #[error("rotation by {steps} is beyond the {slots} slots")]
+    Rotation {
+        /// The rotation.
+        steps: i64,
+        /// Number of slots.
+        slots: usize,
+    },
+    /// An automorphism for which there is no key.
+    #[error("{operation}: there is no key for the Galois element {element} ({meaning})")]
+    MissingGaloisKey {
+        /// The operation that refused.
+        operation: &'static str,
+        /// The element.
+        element: usize,
+        /// What it does to the slots.
+        meaning: String,
+    },
+    /// There is no relinearisation key.
+    #[error("{operation}: there is no relinearisation key")]
+    MissingRelinearisationKey {
+        /// The operation that refused.
+        operation: &'static str,
+    },
+    /// A key was truncated to a lower level than that of the ciphertext.
+    #[error(
+        "{operation}: the key of element {element} ends at level {key}, the ciphertext is at level {level}"
+    )]
+    KeyLevel {
+        /// The operation that refused.
+        operation: &'static str,
+        /// The element, 0 for relinearisation.
+        element: usize,
+        /// The highest level of the key.
+        key: usize,
+        /// Level of the ciphertext.
+        level: usize,
+    },
+    /// A workspace has no room for the level.
+    #[error("{operation}: the workspace serves levels {first} to {last}, the ciphertext is at level {level}")]
+    WorkspaceLevel {
+        /// The operation that refused.
+        operation: &'static str,
+        /// Lowest level of the workspace.
+        first: usize,
+        /// Highest level of the workspace.
+        last: usize,
+        /// Level of the ciphertext.
+        level: usize,
+    },
+    /// Something belongs to another parameter set.
+    #[error("{operation}: the {what} belongs to parameters {found}, expected {expected}")]
+    Parameters {
+        /// The operation that refused.
+        operation: &'static str,
+        /// What does not fit.
+        what: &'static str,
+        /// Fingerprint of its parameters.
+        found: Box<Fingerprint>,
+        /// Fingerprint of the parameters it should have.
+        expected: Box<Fingerprint>,
     },
 }

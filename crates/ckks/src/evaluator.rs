@@ -1,11 +1,21 @@
-//! Operations on ciphertexts that need no key: sums, products with plaintexts and scalars, rescaling.
+//! Operations on ciphertexts. Those that need no key stand here: sums, products with plaintexts and scalars, rescaling.
+//! Products of ciphertexts, automorphisms, linear transforms and polynomials take [`EvaluationKeys`](crate::EvaluationKeys)
+//! and a [`Workspace`].
 //!
 //! Scales and levels are carried along and checked; whatever does not fit is refused with the numbers.
+
+mod keyed;
+mod linear;
+mod polynomial;
+
+pub use keyed::inner_sum_rotations;
+pub use linear::{BabyGiant, LinearTransform};
+pub use polynomial::{Basis, Polynomial};
 
 use arras_rns::backend::{Backend, PreparedView};
 use arras_rns::{Evaluation, Input, LimbSet, ModDownPlan, Poly};
 
-use crate::{Ciphertext, Context, Error, Plaintext, Result};
+use crate::{Ciphertext, Context, Error, Plaintext, Result, Slots, Workspace};
 
 /// Two scales count as equal if they differ by less than this factor: rescaling by primes close to a power of two makes
 /// them drift, and an error of 2^-40 is below the noise of every parameter set.
@@ -15,12 +25,36 @@ const SCALE_TOLERANCE: f64 = 1.0 / (1u64 << 40) as f64;
 #[derive(Debug)]
 pub struct Evaluator<'c, B: Backend> {
     context: &'c Context<B>,
+    slots: Slots,
 }
 
 impl<'c, B: Backend> Evaluator<'c, B> {
-    /// An evaluator on a context.
+    /// An evaluator on a context, whose rotations take the generator 5.
     pub fn new(context: &'c Context<B>) -> Self {
-        Self { context }
+        Self { context, slots: Slots::standard(context.params()) }
+    }
+
+    /// An evaluator whose rotations take another generator: that of the encoder.
+    ///
+    /// # Errors
+    /// [`Error::Count`] if the slots belong to another degree.
+    pub fn with_slots(context: &'c Context<B>, slots: Slots) -> Result<Self> {
+        let (found, degree) = (slots.count(), context.params().degree());
+        if 2 * found != degree {
+            let (operation, expected) = ("evaluator", (degree / 2).to_string());
+            return Err(Error::Count { operation, what: "slots", found, expected });
+        }
+        Ok(Self { context, slots })
+    }
+
+    /// The context.
+    pub fn context(&self) -> &'c Context<B> {
+        self.context
+    }
+
+    /// Which automorphism moves which slot.
+    pub fn slots(&self) -> Slots {
+        self.slots
     }
 
     /// `a + b`.
@@ -157,20 +191,34 @@ impl<'c, B: Backend> Evaluator<'c, B> {
     /// [`Error::Value`] if `value * scale` exceeds 2^62 or is not finite, [`Error::ScaleTooSmall`] if the scale is below
     /// 1, [`Error::ScaleTooLarge`].
     pub fn multiply_scalar(&self, a: &Ciphertext<B>, value: f64, scale: f64) -> Result<Ciphertext<B>> {
+        self.multiply_scalar_at(a.level(), a, value, scale)
+    }
+
+    /// [`multiply_scalar`](Self::multiply_scalar) of what `a` is at `level`, which it is not below.
+    fn multiply_scalar_at(
+        &self,
+        level: usize,
+        a: &Ciphertext<B>,
+        value: f64,
+        scale: f64,
+    ) -> Result<Ciphertext<B>> {
         let limit = (1u64 << 62) as f64;
         let scaled = (value * scale).round_ties_even();
         if scaled.is_nan() || scaled.abs() > limit {
             return Err(Error::Value { operation: "multiply_scalar", index: 0, value, limit: limit / scale });
         }
         scale_remains("multiply_scalar", scale)?;
-        self.scale_fits("multiply_scalar", a.scale * scale, a.level())?;
-        let ring = self.context.params().ring();
-        let scalars: Vec<u64> =
-            a.limbs().iter().map(|limb| ring.modulus(limb).reduce_signed(scaled as i128)).collect();
-        let (backend, queue, tables) = self.parts();
-        self.map(a, a.scale * scale, |out, x| {
-            Ok(backend.scale_add(queue, tables, &mut out.view_mut(), x.view().into(), &scalars, None)?)
-        })
+        self.scale_fits("multiply_scalar", a.scale * scale, level)?;
+        let (params, (backend, queue, tables)) = (self.context.params(), self.parts());
+        let limbs = params.limbs_at(level);
+        let residue = |limb| params.ring().modulus(limb).reduce_signed(scaled as i128);
+        let scalars: Vec<u64> = limbs.iter().map(residue).collect();
+        let components = a.components.iter().map(|x| {
+            let (mut out, x) = (self.context.allocate(limbs, a.batch())?, x.view().with_limbs(limbs)?);
+            backend.scale_add(queue, tables, &mut out.view_mut(), x.into(), &scalars, None)?;
+            Ok(out)
+        });
+        Ok(Ciphertext { components: components.collect::<Result<_>>()?, scale: a.scale * scale, seed: None })
     }
 
     /// Divides by the last prime of the chain and drops it; the scale is divided by that prime.
@@ -178,19 +226,41 @@ impl<'c, B: Backend> Evaluator<'c, B> {
     /// # Errors
     /// [`Error::LevelsExhausted`] at level 0, [`Error::ScaleTooSmall`] if the scale is smaller than the prime.
     pub fn rescale(&self, a: &Ciphertext<B>) -> Result<Ciphertext<B>> {
-        let level = a.level();
+        let (keep, scale) = self.rescaled(a)?;
+        let (backend, queue, tables) = self.parts();
+        let drop = a.limbs().difference(keep);
+        let mut plan = ModDownPlan::new(backend, queue, tables, keep, drop, a.batch())?;
+        self.divide(a, &mut plan, scale)
+    }
+
+    /// [`rescale`](Self::rescale) with the constants and memory of a workspace.
+    ///
+    /// # Errors
+    /// As [`rescale`](Self::rescale); [`Error::WorkspaceLevel`].
+    pub fn rescale_with(&self, a: &Ciphertext<B>, workspace: &mut Workspace<B>) -> Result<Ciphertext<B>> {
+        let (_, scale) = self.rescaled(a)?;
+        match &mut workspace.space("rescale", self.context, a)?.rescale {
+            Some(plan) => self.divide(a, plan, scale),
+            None => Err(Error::LevelsExhausted { operation: "rescale", needed: 1, level: 0 }),
+        }
+    }
+
+    /// The limbs and the scale after rescaling.
+    fn rescaled(&self, a: &Ciphertext<B>) -> Result<(LimbSet, f64)> {
+        let (level, params) = (a.level(), self.context.params());
         if level == 0 {
             return Err(Error::LevelsExhausted { operation: "rescale", needed: 1, level });
         }
-        let params = self.context.params();
         let scale = a.scale / params.ring().modulus(level).value() as f64;
         scale_remains("rescale", scale)?;
+        Ok((params.limbs_at(level - 1), scale))
+    }
+
+    fn divide(&self, a: &Ciphertext<B>, plan: &mut ModDownPlan<B>, scale: f64) -> Result<Ciphertext<B>> {
         let (backend, queue, tables) = self.parts();
-        let (keep, drop) = (params.limbs_at(level - 1), LimbSet::single(level));
-        let mut plan = ModDownPlan::new(backend, queue, tables, keep, drop, a.batch())?;
         let components = a.components.iter().map(|x| {
-            let mut out = self.context.allocate(keep, a.batch())?;
-            backend.mod_down(queue, tables, &mut plan, &mut out.view_mut(), &x.view())?;
+            let mut out = self.context.allocate(plan.keep(), a.batch())?;
+            backend.mod_down(queue, tables, plan, &mut out.view_mut(), &x.view())?;
             Ok(out)
         });
         Ok(Ciphertext { components: components.collect::<Result<_>>()?, scale, seed: None })

@@ -8,8 +8,11 @@
 //! | [`context`] | a backend with the tables of one parameter set |
 //! | [`encoder`] | numbers to plaintexts and back, in slots or in coefficients |
 //! | [`ciphertext`] | plaintexts, ciphertexts, their scale and level |
-//! | [`evaluator`] | addition, multiplication by plaintexts and scalars, rescaling |
-//! | [`bytes`] | parameters and ciphertexts on the wire |
+//! | [`slots`] | which automorphism moves which slot |
+//! | [`keys`] | evaluation keys |
+//! | [`workspace`] | constants and scratch memory of key switching |
+//! | [`evaluator`] | operations on ciphertexts |
+//! | [`bytes`] | parameters, ciphertexts and keys on the wire |
 
 pub mod bytes;
 pub mod ciphertext;
@@ -20,13 +23,19 @@ pub mod evaluator;
 pub mod fft;
 #[cfg(feature = "testkit")]
 mod fuzz;
+pub mod keys;
 pub mod params;
 pub mod security;
+pub mod slots;
+pub mod workspace;
 
 pub use ciphertext::{Ciphertext, Plaintext};
 pub use context::Context;
 pub use error::{Error, Result};
 #[cfg(feature = "testkit")]
-pub use fuzz::{fuzz_one, small_params};
+pub use fuzz::{fuzz_one, small_params, small_params_with_keys};
+pub use keys::{EvaluationKeys, SwitchingKey};
 pub use params::{Params, Spec};
 pub use security::Security;
+pub use slots::Slots;
+pub use workspace::Workspace;

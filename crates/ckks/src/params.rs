@@ -151,6 +151,18 @@ impl Params {
         (0..count).step_by(width).map(|start| LimbSet::range(start..count.min(start + width))).collect()
     }
 
+    /// The limbs of each digit at a level: what is left of [`digit_limbs`](Self::digit_limbs), without empty digits.
+    pub fn digits_at(&self, level: usize) -> Vec<LimbSet> {
+        let limbs = self.limbs_at(level);
+        let left = self.digit_limbs().into_iter().map(|digit| digit.intersection(limbs));
+        left.filter(|digit| !digit.is_empty()).collect()
+    }
+
+    /// The limbs of an evaluation key for a level: those of Q at that level, and those of P.
+    pub fn key_limbs(&self, level: usize) -> LimbSet {
+        self.limbs_at(level).union(self.special_limbs())
+    }
+
     /// log2(Q) at a level.
     pub fn log_modulus(&self, level: usize) -> f64 {
         self.ring().log_modulus(self.limbs_at(level))

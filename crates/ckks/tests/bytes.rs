@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arras_ckks::bytes::{
-    decode_ciphertext, decode_params, decode_public_key, encode_ciphertext, encode_params, encode_public_key,
-    labels,
+    decode_ciphertext, decode_params, decode_public_key, decode_switching_key, encode_ciphertext,
+    encode_params, encode_public_key, encode_switching_key, labels,
 };
-use arras_ckks::{Ciphertext, Context, Params, Security, Spec, fuzz_one, small_params};
+use arras_ckks::{
+    Ciphertext, Context, Params, Security, Spec, SwitchingKey, fuzz_one, small_params, small_params_with_keys,
+};
 use arras_cpu::Cpu;
 use arras_rns::{Backend, Evaluation, Poly, Purpose, SeedLabel};
 use arras_wire::corpus::{SplitMix64, drive, is_golden};
@@ -61,6 +63,23 @@ fn label(purpose: Purpose, object: u64) -> Option<SeedLabel> {
     Some(SeedLabel { seed: std::array::from_fn(|i| i as u8), purpose, object, polynomial: 0 })
 }
 
+fn context_with_keys() -> Context<Cpu> {
+    Context::new(Cpu::sequential(), small_params_with_keys().unwrap()).unwrap()
+}
+
+/// A key with repeatable residues: it switches to nothing.
+fn switching_key(element: usize, level: usize) -> SwitchingKey<Cpu> {
+    let (context, mut rng) = (context_with_keys(), SplitMix64::new(element as u64));
+    let params = context.params();
+    let (limbs, digits) = (params.key_limbs(level), params.digits_at(level).len());
+    let moduli = (0..digits).flat_map(|_| limbs.iter()).map(|limb| params.ring().modulus(limb).value());
+    let rows = moduli.flat_map(|q| vec![q; params.degree()]);
+    let words: Vec<u64> = rows.map(|q| rng.below(q as usize) as u64).collect();
+    let mut body = context.allocate(limbs, digits).unwrap();
+    context.backend().upload(context.queue(), &mut body.view_mut(), &words).unwrap();
+    SwitchingKey::new(params, element, level, std::array::from_fn(|i| i as u8), body).unwrap()
+}
+
 fn words(poly: &Poly<Cpu, Evaluation>) -> Vec<u64> {
     let (context, mut words) = (context(), vec![0; poly.extent().words()]);
     context.backend().download(context.queue(), &poly.view(), &mut words).unwrap();
@@ -83,6 +102,11 @@ fn the_format_has_not_changed() {
             "public-key.bin",
             encode_public_key(&context, &ciphertext(2, 1, 1, 1.0, label(Purpose::PublicKey, 0))).unwrap(),
         ),
+        (
+            "relinearisation-key.bin",
+            encode_switching_key(&context_with_keys(), &switching_key(0, 1)).unwrap(),
+        ),
+        ("galois-key.bin", encode_switching_key(&context_with_keys(), &switching_key(5, 0)).unwrap()),
     ] {
         assert!(is_golden(&corpus(), name, &encoded).unwrap(), "{name}");
         fuzz_one(&encoded);
@@ -98,6 +122,10 @@ fn sizes_are_those_of_the_specification() {
     assert_eq!(len(ciphertext(2, 1, 2, 16.0, None)), 18 + 2 * 2 * (14 + 16));
     assert_eq!(len(ciphertext(3, 0, 1, 16.0, None)), 18 + 3 * 14);
     assert_eq!(len(ciphertext(2, 0, 3, 8.5, label(Purpose::Ciphertext, 5))), 18 + 44 + 3 * 14);
+    // Of 257, nine bits: 18 bytes. A key at level 1 has two digits over three primes, at level 0 one over two.
+    let len = |key| encode_switching_key(&context_with_keys(), &key).unwrap().len() - 56;
+    assert_eq!(len(switching_key(0, 1)), 40 + 2 * (14 + 16 + 18));
+    assert_eq!(len(switching_key(5, 0)), 40 + 14 + 18);
     let params = encode_params(context.params());
     assert_eq!(params.len() - 56, 21 + 8 * 2);
     assert_eq!(&params[16..48], blake3::hash(&params[48..params.len() - 8]).as_bytes());
@@ -110,6 +138,50 @@ fn what_is_decoded_is_what_was_encoded() {
     let found = decode_ciphertext(&context(), &encode_ciphertext(&context(), &sent).unwrap()).unwrap();
     assert_eq!((found.scale, found.seed, found.batch(), found.level()), (16.0, seed, 3, 1));
     assert!(found.components.iter().zip(&sent.components).all(|(a, b)| words(a) == words(b)));
+}
+
+#[test]
+fn keys_are_what_was_encoded() {
+    let context = context_with_keys();
+    let sent = switching_key(31, 1);
+    let found = decode_switching_key(&context, &encode_switching_key(&context, &sent).unwrap()).unwrap();
+    assert_eq!((found.element(), found.level(), found.seed()), (31, 1, sent.seed()));
+    assert_eq!(words(found.body()), words(sent.body()));
+    assert_eq!(words(&found.masks(&context).unwrap()), words(&sent.masks(&context).unwrap()));
+    // The mask of digit 1 is the expansion that docs/seed-expansion.md names.
+    let label = SeedLabel { seed: *sent.seed(), purpose: Purpose::EvaluationKey, object: 31, polynomial: 1 };
+    assert_eq!(found.labels()[1], label);
+}
+
+#[test]
+fn hostile_keys_are_refused_with_the_field() {
+    let context = context_with_keys();
+    let whole = encode_switching_key(&context, &switching_key(5, 1)).unwrap();
+    let payload = &whole[48..whole.len() - 8];
+    let message = |payload: &[u8]| {
+        let framed = frame::encode(Kind::EvaluationKeys, &context.params().fingerprint(), payload);
+        decode_switching_key(&context, &framed).unwrap_err().to_string()
+    };
+    for (at, bytes, expected) in [
+        (0, &4u32.to_le_bytes()[..], "field 'element': 4, expected 0, or odd and below 32"),
+        (0, &33u32.to_le_bytes(), "field 'element': 33, expected 0"),
+        (4, &2u32.to_le_bytes(), "field 'level': 2 is outside 0..=1"),
+        (40, &[0xff], "unpack: residue at index 0 is out of range"),
+    ] {
+        let mut payload = payload.to_vec();
+        payload[at..at + bytes.len()].copy_from_slice(bytes);
+        let message = message(&payload);
+        assert!(message.starts_with(expected), "{message:?}, expected {expected:?}");
+    }
+    assert!(message(&[payload, &[0; 3]].concat()).starts_with("field 'end': 3 unread bytes"));
+    assert!(message(&payload[..60]).starts_with("field 'residues': truncated: 96 bytes"));
+    assert!((0..payload.len()).all(|length| !message(&payload[..length]).is_empty()));
+    // Other parameters: the same primes, but none of them special.
+    let error = decode_switching_key(&self::context(), &whole).unwrap_err().to_string();
+    assert!(error.contains("other parameters"), "{error}");
+    let framed = frame::encode(Kind::EvaluationKeys, &self::context().params().fingerprint(), payload);
+    let error = decode_switching_key(&self::context(), &framed).unwrap_err().to_string();
+    assert!(error.contains("no special primes"), "{error}");
 }
 
 #[test]

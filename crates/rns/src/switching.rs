@@ -84,6 +84,9 @@ impl<B: Backend> ModDownPlan<B> {
 /// The extended digits of a [`KeySwitchPlan`], and room for the two sums.
 pub type GadgetOperands<'a, B> = (Vec<View<'a, B, Evaluation>>, [ViewMut<'a, B, Evaluation>; 2]);
 
+/// The sums of a [`KeySwitchPlan`], and its plan to divide by the special primes.
+pub type ModDownOperands<'a, B> = ([View<'a, B, Evaluation>; 2], &'a mut ModDownPlan<B>);
+
 /// What a [`ModDownPlan`] holds, for a batch of the size at hand.
 #[derive(Debug)]
 pub struct ModDownParts<'a, B: Backend> {
@@ -227,6 +230,17 @@ impl<B: Backend> KeySwitchPlan<B> {
     /// None for a plan that has been used.
     pub fn sums(&self) -> Result<[View<'_, B, Evaluation>; 2]> {
         Ok([self.sums[0].view().range(0..self.batch)?, self.sums[1].view().range(0..self.batch)?])
+    }
+
+    /// The same sums, and the plan that divides the special primes away: what [`Backend::mod_down`] takes, for callers that
+    /// add to the sums or rotate them first.
+    ///
+    /// # Errors
+    /// None for a plan that has been used.
+    pub fn mod_down_operands(&mut self) -> Result<ModDownOperands<'_, B>> {
+        let [first, second] = &self.sums;
+        let batch = 0..self.batch;
+        Ok(([first.view().range(batch.clone())?, second.view().range(batch)?], &mut self.down))
     }
 }
 

@@ -58,7 +58,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
     }
 
     /// The secret in the evaluation domain, repeated over a batch.
-    fn secret(&self, limbs: LimbSet, batch: usize) -> Result<arras_rns::View<'_, B, Evaluation>> {
+    pub(crate) fn secret(&self, limbs: LimbSet, batch: usize) -> Result<arras_rns::View<'_, B, Evaluation>> {
         Ok(self.secret.view().with_limbs(limbs)?.repeat(batch))
     }
 
@@ -199,7 +199,7 @@ impl<B: Backend> PublicKey<B> {
 }
 
 /// Fresh noise in the evaluation domain.
-fn noise<B: Backend>(
+pub(crate) fn noise<B: Backend>(
     context: &Context<B>,
     rng: &mut SecretRng,
     limbs: LimbSet,

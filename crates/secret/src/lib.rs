@@ -5,6 +5,7 @@
 //! | [`sampling`] | randomness from the operating system; ternary secrets, centred binomial noise |
 //! | [`key`] | secret keys, in memory and on disk |
 //! | [`cipher`] | a secret key on a backend: encryption, decryption, public keys |
+//! | [`evaluation`] | keys for products and automorphisms |
 //! | [`features`] | the client's side of an encrypted head: requests out, logits in |
 //!
 //! Secret material is drawn from the operating system through ChaCha20, has no `Debug` output and is overwritten when it
@@ -12,6 +13,7 @@
 
 pub mod cipher;
 pub mod error;
+pub mod evaluation;
 pub mod features;
 #[cfg(feature = "testkit")]
 mod fuzz;

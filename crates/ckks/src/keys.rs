@@ -1,0 +1,268 @@
+//! Keys that switch a ciphertext from one secret to another: for products and for automorphisms.
+//!
+//! A [`SwitchingKey`] is what travels: its masks are the expansion of a seed. [`EvaluationKeys`] hold keys prepared for a
+//! backend, one by one, and say which are there. `docs/evaluator.md` has the formulas.
+
+use std::collections::BTreeMap;
+
+use arras_rns::backend::Backend;
+use arras_rns::{Evaluation, Poly, Purpose, Seed, SeedLabel};
+use arras_wire::frame::Fingerprint;
+
+use crate::slots::inverse_element;
+use crate::{Context, Error, Params, Result, Slots};
+
+/// The element under which a relinearisation key is kept.
+pub const RELINEARISATION: usize = 0;
+
+/// A gadget encryption of another secret s' under s, as it is made and sent: digit i is
+/// `(P g_i s' + e_i - a_i s, a_i)`, where `g_i` is 1 modulo the primes of digit i and 0 modulo the others. For Galois
+/// element g, s' is `s(X^g)`; for relinearisation it is `s^2`.
+#[derive(Debug)]
+pub struct SwitchingKey<B: Backend> {
+    fingerprint: Fingerprint,
+    element: usize,
+    level: usize,
+    seed: Seed,
+    body: Poly<B, Evaluation>,
+}
+
+impl<B: Backend> SwitchingKey<B> {
+    /// A key from its parts: the polynomials `P g_i s' + e_i - a_i s`, one per digit, over the primes of `level` and the
+    /// special ones; `a_i` is the expansion of label i of [`labels`](Self::labels).
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and [`Error::Count`] or [`Error::Ring`] if the polynomials have another shape.
+    pub fn new(
+        params: &Params,
+        element: usize,
+        level: usize,
+        seed: Seed,
+        body: Poly<B, Evaluation>,
+    ) -> Result<Self> {
+        const OPERATION: &str = "switching key";
+        Self::check(params, element, level)?;
+        let (limbs, digits) = (params.key_limbs(level), params.digits_at(level).len());
+        if (body.limbs(), body.extent().degree) != (limbs, params.degree()) {
+            let found = (body.limbs(), body.extent().degree);
+            let expected = (limbs, params.degree());
+            return Err(arras_rns::Error::shape(OPERATION, "limbs and degree", found, expected).into());
+        }
+        if body.batch() != digits {
+            let (what, found, expected) = ("digits", body.batch(), digits.to_string());
+            return Err(Error::Count { operation: OPERATION, what, found, expected });
+        }
+        Ok(Self { fingerprint: params.fingerprint(), element, level, seed, body })
+    }
+
+    /// Whether there can be such a key.
+    ///
+    /// # Errors
+    /// [`Error::Count`] if the element is neither 0 nor odd and below 2N; [`Error::LevelsExhausted`] if there is no such
+    /// level; [`Error::Params`] if there are no special primes.
+    pub fn check(params: &Params, element: usize, level: usize) -> Result<()> {
+        check_element(params, element)?;
+        if level > params.max_level() {
+            let (needed, level) = (level, params.max_level());
+            return Err(Error::LevelsExhausted { operation: "switching key", needed, level });
+        }
+        if params.special_limbs().is_empty() {
+            let problem = "is empty: there can be no evaluation keys".into();
+            return Err(Error::Params { field: "special", problem });
+        }
+        Ok(())
+    }
+
+    /// The Galois element, [`RELINEARISATION`] if it is the relinearisation key.
+    pub fn element(&self) -> usize {
+        self.element
+    }
+
+    /// The highest level at which it can be used.
+    pub fn level(&self) -> usize {
+        self.level
+    }
+
+    /// The fingerprint of its parameters.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The public seed of the masks.
+    pub fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    /// One polynomial per digit.
+    pub fn body(&self) -> &Poly<B, Evaluation> {
+        &self.body
+    }
+
+    /// The labels that the masks are expanded from, one per digit.
+    pub fn labels(&self) -> Vec<SeedLabel> {
+        mask_labels(self.seed, self.element, self.body.batch())
+    }
+
+    /// The masks, one polynomial per digit.
+    ///
+    /// # Errors
+    /// [`Error::Ring`] if the device fails.
+    pub fn masks(&self, context: &Context<B>) -> Result<Poly<B, Evaluation>> {
+        let mut masks = context.allocate(self.body.limbs(), self.body.batch())?;
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        backend.expand_seed(queue, tables, &mut masks.view_mut(), &self.labels())?;
+        Ok(masks)
+    }
+
+    /// The key as products want it, entries `2 digit + component`. That of element g is permuted by `X -> X^(1/g)`, so
+    /// that the automorphism can be applied once to the result in place of every digit.
+    fn prepare(&self, context: &Context<B>) -> Result<B::Prepared> {
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let masks = self.masks(context)?;
+        let mut entries = context.allocate(self.body.limbs(), 2 * self.body.batch())?;
+        for digit in 0..self.body.batch() {
+            for (component, part) in [&self.body, &masks].into_iter().enumerate() {
+                let (at, part) = (2 * digit + component, part.view().range(digit..digit + 1)?);
+                let mut entry = entries.view_mut().range(at..at + 1)?;
+                if self.element == RELINEARISATION {
+                    backend.copy(queue, &mut entry, &part)?;
+                } else {
+                    let inverse = inverse_element(self.element, context.params().degree());
+                    backend.automorphism(queue, tables, &mut entry, &part, inverse)?;
+                }
+            }
+        }
+        Ok(backend.prepare(queue, tables, &entries.view())?)
+    }
+}
+
+/// 0, or odd and below 2N.
+pub(crate) fn check_element(params: &Params, element: usize) -> Result<()> {
+    let end = 2 * params.degree();
+    if element == RELINEARISATION || (element < end && !element.is_multiple_of(2)) {
+        return Ok(());
+    }
+    let expected = format!("0, or odd and below {end}");
+    Err(Error::Count { operation: "switching key", what: "the Galois element", found: element, expected })
+}
+
+/// The labels of the masks of a key: purpose evaluation key, object the element, polynomial the digit.
+pub fn mask_labels(seed: Seed, element: usize, digits: usize) -> Vec<SeedLabel> {
+    let label =
+        |polynomial| SeedLabel { seed, purpose: Purpose::EvaluationKey, object: element as u64, polynomial };
+    (0..digits as u32).map(label).collect()
+}
+
+/// Keys of one parameter set, prepared for a backend. Each is added by itself.
+#[derive(Debug)]
+pub struct EvaluationKeys<B: Backend> {
+    params: Params,
+    keys: BTreeMap<usize, Key<B>>,
+}
+
+#[derive(Debug)]
+struct Key<B: Backend> {
+    level: usize,
+    prepared: B::Prepared,
+}
+
+impl<B: Backend> EvaluationKeys<B> {
+    /// No keys yet.
+    pub fn new(params: &Params) -> Self {
+        Self { params: params.clone(), keys: BTreeMap::new() }
+    }
+
+    /// Several keys.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn from_keys<'k>(
+        context: &Context<B>,
+        keys: impl IntoIterator<Item = &'k SwitchingKey<B>>,
+    ) -> Result<Self> {
+        let mut all = Self::new(context.params());
+        keys.into_iter().try_for_each(|key| all.insert(context, key))?;
+        Ok(all)
+    }
+
+    /// Expands the masks of a key and prepares it; replaces the key of the same element, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`] if the key or the context belongs to other parameters, [`Error::Ring`] if the device fails.
+    pub fn insert(&mut self, context: &Context<B>, key: &SwitchingKey<B>) -> Result<()> {
+        let expected = self.params.fingerprint();
+        same_parameters("evaluation keys", "key", key.fingerprint, expected)?;
+        same_parameters("evaluation keys", "context", context.params().fingerprint(), expected)?;
+        let prepared = key.prepare(context)?;
+        self.keys.insert(key.element, Key { level: key.level, prepared });
+        Ok(())
+    }
+
+    /// Takes a key out, to free its memory; whether it was there.
+    pub fn remove(&mut self, element: usize) -> bool {
+        self.keys.remove(&element).is_some()
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The Galois elements that there are keys for, in ascending order; first [`RELINEARISATION`], if it is there.
+    pub fn elements(&self) -> impl Iterator<Item = usize> + '_ {
+        self.keys.keys().copied()
+    }
+
+    /// The highest level at which the key of `element` can be used, if it is there.
+    pub fn level(&self, element: usize) -> Option<usize> {
+        self.keys.get(&element).map(|key| key.level)
+    }
+
+    /// Those of `elements` that there is no key for at `level`; element 1 needs none.
+    pub fn missing<'e>(&'e self, elements: &'e [usize], level: usize) -> impl Iterator<Item = usize> + 'e {
+        let lacks = move |element: &usize| {
+            *element != 1 && self.level(*element).is_none_or(|available| available < level)
+        };
+        elements.iter().copied().filter(lacks)
+    }
+
+    /// The prepared key of an element, for use at `level`.
+    pub(crate) fn get(
+        &self,
+        operation: &'static str,
+        slots: Slots,
+        element: usize,
+        level: usize,
+    ) -> Result<&B::Prepared> {
+        match self.keys.get(&element) {
+            Some(key) if key.level >= level => Ok(&key.prepared),
+            Some(key) => Err(Error::KeyLevel { operation, element, key: key.level, level }),
+            None if element == RELINEARISATION => Err(Error::MissingRelinearisationKey { operation }),
+            None => Err(Error::MissingGaloisKey { operation, element, meaning: meaning(slots, element) }),
+        }
+    }
+}
+
+/// What an element does to the slots, in words.
+fn meaning(slots: Slots, element: usize) -> String {
+    let minus = slots.conjugation() + 1 - element;
+    match (slots.rotation(element), slots.rotation(minus)) {
+        (Some(steps), _) => format!("rotation by {steps}"),
+        (None, Some(0)) => "conjugation".into(),
+        (None, Some(steps)) => format!("conjugation and rotation by {steps}"),
+        (None, None) => "no automorphism of these slots".into(),
+    }
+}
+
+pub(crate) fn same_parameters(
+    operation: &'static str,
+    what: &'static str,
+    found: Fingerprint,
+    expected: Fingerprint,
+) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let (found, expected) = (Box::new(found), Box::new(expected));
+    Err(Error::Parameters { operation, what, found, expected })
+}
