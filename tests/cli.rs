@@ -175,6 +175,9 @@ fn what_does_not_belong_together_is_refused_with_the_numbers() {
     let path = folder.path();
     let classify = |head: &'static str| ["classify", "--head", head, "--input", "ct.arras", "-o", "none"];
     json_of(path, ARRAS, &["keygen", "--preset", "linear-wide", "-o", "wide"]);
+    json_of(path, ARRAS, &["keygen", "-o", "other"]);
+    let wrong_key = ["decrypt", "--keys", "other", "--input", "reply.arras", "-o", "none"];
+    refused(path, ARRAS, &wrong_key, &["reply.arras", "encrypted under key"], "none");
     refused(
         path,
         ARRAS,

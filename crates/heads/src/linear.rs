@@ -50,9 +50,7 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     /// [`Error::Preset`] if the query was made for another preset, [`Error::Ckks`] if a residue is out of range.
     pub fn classify(&self, query: &Query) -> Result<Reply> {
         self.check(query)?;
-        let Budget { weight_scale, reply_bits, logit_bound, .. } = self.budget;
-        let mut reply =
-            Reply::start(self.preset, query.groups, self.classes, weight_scale, reply_bits, logit_bound);
+        let mut reply = Reply::start(query, self.classes, &self.budget);
         let weights = match query.groups.layout {
             Layout::Dot => Some(self.dot_weights(&query.groups)?),
             Layout::Transposed => None,

@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// Largest payload of a query: a million images of 4.7 KB.
 pub const MAX_BYTES: u64 = 8 << 30;
 
+/// A random public number that tells a client's keys apart, so that a reply is not decrypted with the wrong one.
+pub type KeyId = [u8; 8];
+
 /// Encrypted features of some images.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Query {
@@ -23,6 +26,8 @@ pub struct Query {
     pub backbone: Option<[u8; 32]>,
     /// What the masks are expanded from.
     pub seed: Seed,
+    /// The key it is encrypted under; the reply repeats it.
+    pub key: KeyId,
     /// The parameters, through their preset.
     preset: &'static Preset,
     /// The b-parts of all pieces, one after the other.
@@ -40,10 +45,11 @@ impl Query {
         bounds: Bounds,
         backbone: Option<[u8; 32]>,
         seed: Seed,
+        key: KeyId,
         body: Vec<u8>,
     ) -> Result<Self> {
         groups.check(preset)?;
-        let query = Self { groups, bounds, backbone, seed, preset, body };
+        let query = Self { groups, bounds, backbone, seed, key, preset, body };
         let expected = query.body_len();
         if query.body.len() != expected {
             let (found, expected) = (query.body.len(), expected.to_string());
@@ -95,6 +101,7 @@ impl Query {
             w.array(&backbone);
         }
         w.array(&self.seed);
+        w.array(&self.key);
         w.array(&self.body);
         frame::encode(Kind::EncryptedFeatures, &self.preset.params.fingerprint(), w.as_bytes())
     }
@@ -115,8 +122,8 @@ impl Query {
         let groups = Groups::new(layout, preset.params.degree(), dimension, images)?;
         let bounds = Bounds { x_max: positive(&mut r, "x_max")?, norm_max: positive(&mut r, "norm_max")? };
         let backbone = if r.flag("backbone given")? { Some(r.array("backbone")?) } else { None };
-        let seed = r.array("seed")?;
-        let mut query = Self { groups, bounds, backbone, seed, preset, body: Vec::new() };
+        let (seed, key) = (r.array("seed")?, r.array("key id")?);
+        let mut query = Self { groups, bounds, backbone, seed, key, preset, body: Vec::new() };
         query.body = r.bytes("residues", query.body_len())?.to_vec();
         r.finish()?;
         Ok(query)

@@ -4,9 +4,10 @@ use arras_rns::check::packed_row;
 use arras_wire::frame::{self, Kind};
 use arras_wire::{Reader, Writer};
 
-use crate::budget::REPLY_BITS;
+use crate::budget::{Budget, REPLY_BITS};
 use crate::layout::{Groups, Layout, MAX_IMAGES, Piece};
 use crate::preset::Preset;
+use crate::query::{KeyId, Query};
 use crate::{Error, Result};
 
 /// Largest payload of a reply.
@@ -27,6 +28,8 @@ pub struct Reply {
     pub bits: u32,
     /// The server's bound on the error of a logit.
     pub logit_bound: f64,
+    /// The key that the query was encrypted under.
+    pub key: KeyId,
     preset: &'static Preset,
     body: Vec<u8>,
 }
@@ -42,15 +45,17 @@ pub struct PackedPiece<'a> {
 
 impl Reply {
     /// A reply without its body, to which the pieces are added in order.
-    pub(crate) fn start(
-        preset: &'static Preset,
-        groups: Groups,
-        classes: usize,
-        weight_scale: u32,
-        bits: u32,
-        logit_bound: f64,
-    ) -> Self {
-        Self { groups, classes, weight_scale, bits, logit_bound, preset, body: Vec::new() }
+    pub(crate) fn start(query: &Query, classes: usize, budget: &Budget) -> Self {
+        Self {
+            groups: query.groups,
+            classes,
+            weight_scale: budget.weight_scale,
+            bits: budget.reply_bits,
+            logit_bound: budget.logit_bound,
+            key: query.key,
+            preset: query.preset(),
+            body: Vec::new(),
+        }
     }
 
     /// Room for the next piece: bytes for the logits, and for the masks.
@@ -94,6 +99,7 @@ impl Reply {
         w.u32(self.weight_scale);
         w.u8(self.bits as u8);
         w.f64(self.logit_bound);
+        w.array(&self.key);
         w.array(&self.body);
         frame::encode(Kind::Reply, &self.preset.params.fingerprint(), w.as_bytes())
     }
@@ -122,7 +128,9 @@ impl Reply {
         if logit_bound < 0.0 {
             return Err(arras_wire::Error::invalid("logit bound", "is negative").into());
         }
-        let mut reply = Self::start(preset, groups, classes, weight_scale, bits, logit_bound);
+        let key = r.array("key id")?;
+        let body = Vec::new();
+        let mut reply = Self { groups, classes, weight_scale, bits, logit_bound, key, preset, body };
         let lengths = reply.groups.pieces().iter().map(|piece| reply.piece_len(piece)).collect::<Vec<_>>();
         let total = lengths.iter().try_fold(0usize, |total, &(a, b)| total.checked_add(a)?.checked_add(b));
         let total = total.ok_or(Error::Count {

@@ -39,7 +39,8 @@ fn query(preset: &str, layout: Layout, images: usize, backbone: Option<[u8; 32]>
             bits::pack_below(&row, q, &mut body).unwrap();
         }
     }
-    Query::new(preset, groups, preset.bounds, backbone, std::array::from_fn(|i| i as u8), body).unwrap()
+    Query::new(preset, groups, preset.bounds, backbone, std::array::from_fn(|i| i as u8), *b"a key id", body)
+        .unwrap()
 }
 
 fn answer(query: &Query) -> Reply {
@@ -165,7 +166,7 @@ fn what_does_not_belong_together_is_refused_with_the_numbers() {
     assert_eq!(error, "made for preset 'linear-wide', expected 'linear'");
 
     let groups = Groups::new(Layout::Dot, 2048, 4, 1).unwrap();
-    let new = |groups, body| Query::new(linear, groups, linear.bounds, None, [0; 32], body);
+    let new = |groups, body| Query::new(linear, groups, linear.bounds, None, [0; 32], [0; 8], body);
     assert_eq!(refused(&new(groups, vec![0; 25]).unwrap()), "the head takes 3 features, the query has 4");
     let short = new(groups, vec![0; 24]).unwrap_err().to_string();
     assert_eq!(short, "the number of packed bytes is 24, expected 25");

@@ -1,6 +1,7 @@
 //! A secret key on a backend.
 
 use arras_ckks::{Ciphertext, Context, Plaintext, bytes};
+use arras_heads::query::KeyId;
 use arras_rns::{Backend, Coefficient, Evaluation, Input, LimbSet, Poly, Purpose, SeedLabel};
 use zeroize::Zeroizing;
 
@@ -11,6 +12,7 @@ use crate::{Error, Result, SecretKey};
 /// overwritten, in queue order, when this is dropped.
 pub struct Cipher<'c, B: Backend> {
     context: &'c Context<B>,
+    id: KeyId,
     secret: Poly<B, Evaluation>,
 }
 
@@ -49,7 +51,12 @@ impl<'c, B: Backend> Cipher<'c, B> {
         )?;
         let mut secret = secret.retag();
         context.backend().ntt(context.queue(), context.tables(), &mut secret.view_mut(), Input::InPlace)?;
-        Ok(Self { context, secret })
+        Ok(Self { context, id: key.id(), secret })
+    }
+
+    /// The id of the key.
+    pub fn key_id(&self) -> KeyId {
+        self.id
     }
 
     /// The context.

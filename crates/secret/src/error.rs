@@ -19,6 +19,14 @@ pub enum Error {
     /// Bytes could not be read.
     #[error(transparent)]
     Wire(#[from] arras_wire::Error),
+    /// A reply answers a query that was encrypted under another key: decrypting it would give numbers without meaning.
+    #[error("encrypted under key {reply}, the key given is {key}")]
+    Key {
+        /// Id of the key that the query was encrypted under, in hexadecimal.
+        reply: String,
+        /// Id of the key given, in hexadecimal.
+        key: String,
+    },
     /// A key belongs to other parameters than the context.
     #[error("the key belongs to parameters {key}, the context to {context}")]
     Parameters {

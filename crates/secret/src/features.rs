@@ -3,6 +3,7 @@
 use arras_ckks::Context;
 use arras_heads::layout::{Groups, Layout, Piece};
 use arras_heads::preset::Bounds;
+use arras_heads::query::KeyId;
 use arras_heads::reply::PackedPiece;
 use arras_heads::{Preset, Query, Reply};
 use arras_rns::backend::{Packing, Quantise};
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::cipher::upload_small;
 use crate::sampling::SecretRng;
-use crate::{Cipher, Result};
+use crate::{Cipher, Error, Result};
 
 /// Features as scaled integers in polynomials, not yet encrypted. Overwritten, in queue order, when dropped.
 pub struct EncodedFeatures<'c, B: Backend> {
@@ -84,7 +85,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
             self.pack(piece, &b, &mut body)?;
             self.context().backend().wipe(self.context().queue(), b.buffer_mut())?;
         }
-        Ok(Query::new(preset, encoded.groups, encoded.bounds, backbone, seed, body)?)
+        Ok(Query::new(preset, encoded.groups, encoded.bounds, backbone, seed, self.key_id(), body)?)
     }
 
     /// [`encode_features`](Self::encode_features) and [`encrypt_encoded`](Self::encrypt_encoded).
@@ -189,6 +190,10 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let (ours, theirs) = (Preset::of(params.fingerprint())?.name, reply.preset().name);
         if ours != theirs {
             return Err(arras_heads::Error::Preset { ours, theirs }.into());
+        }
+        if reply.key != self.key_id() {
+            let hex = |id: KeyId| id.iter().map(|byte| format!("{byte:02x}")).collect();
+            return Err(Error::Key { reply: hex(reply.key), key: hex(self.key_id()) });
         }
         // A trimmed coefficient counts in units of q / 2^bits.
         let modulus = params.ring().modulus(0).value() as f64;

@@ -21,9 +21,10 @@ static CIPHERS: LazyLock<Vec<Cipher<'static, Cpu>>> = LazyLock::new(|| {
     ciphers.collect::<Result<_>>().unwrap_or_default()
 });
 
-/// The key 0, -1, 0, 1, 0, -1, 0, 1, ..: runs are repeatable, and no randomness has to be injected for it.
+/// The key 0, -1, 0, 1, 0, -1, 0, 1, ..: runs are repeatable, and no randomness has to be injected for it. Its id is that
+/// of the replies in the corpus, so that they are decrypted.
 fn key(params: &Params) -> Result<SecretKey> {
-    let payload = vec![0b10_01_00_01; params.degree() / 4];
+    let payload = [&b"a key id"[..], &vec![0b10_01_00_01; params.degree() / 4]].concat();
     SecretKey::from_bytes(&frame::encode(Kind::SecretKey, &params.fingerprint(), &payload), params)
 }
 

@@ -1,6 +1,7 @@
 //! Secret keys, in memory and on disk.
 
 use arras_ckks::Params;
+use arras_heads::query::KeyId;
 use arras_wire::frame::{self, Kind};
 use arras_wire::{Reader, Writer};
 use zeroize::Zeroizing;
@@ -11,6 +12,7 @@ use crate::sampling::SecretRng;
 /// A uniform ternary secret. Overwritten when dropped; has no `Debug` output beyond its parameters.
 pub struct SecretKey {
     params: Params,
+    id: KeyId,
     coefficients: Zeroizing<Vec<i8>>,
 }
 
@@ -30,9 +32,10 @@ impl SecretKey {
     }
 
     pub(crate) fn sample(params: &Params, rng: &mut SecretRng) -> Self {
+        let id = rng.bytes();
         let mut coefficients = Zeroizing::new(vec![0; params.degree()]);
         coefficients.iter_mut().for_each(|coefficient| *coefficient = rng.ternary());
-        Self { params: params.clone(), coefficients }
+        Self { params: params.clone(), id, coefficients }
     }
 
     /// The parameters it belongs to.
@@ -40,13 +43,19 @@ impl SecretKey {
         &self.params
     }
 
+    /// A public number that tells keys apart; it says nothing about the secret.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
     pub(crate) fn coefficients(&self) -> &[i8] {
         &self.coefficients
     }
 
-    /// The key as the contents of a file: two bits per coefficient. Write it with mode 0600.
+    /// The key as the contents of a file: its id and two bits per coefficient. Write it with mode 0600.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let mut payload = Writer::with_capacity(self.coefficients.len() / 4);
+        let mut payload = Writer::with_capacity(self.id.len() + self.coefficients.len() / 4);
+        payload.array(&self.id);
         for four in self.coefficients.chunks(4) {
             let byte = four.iter().rev().fold(0, |byte, &coefficient| byte << 2 | (coefficient + 1) as u8);
             payload.u8(byte);
@@ -63,6 +72,7 @@ impl SecretKey {
         let frame = frame::decode(bytes, Kind::SecretKey, 1 << 20)?;
         frame.require(&params.fingerprint())?;
         let mut r = Reader::new(frame.payload);
+        let id = r.array("key id")?;
         let mut coefficients = Zeroizing::new(Vec::with_capacity(params.degree()));
         for &byte in r.bytes("coefficients", params.degree() / 4)? {
             coefficients.extend((0..4).map(|i| (byte >> (2 * i) & 3) as i8 - 1));
@@ -71,7 +81,7 @@ impl SecretKey {
         if coefficients.contains(&2) {
             return Err(arras_wire::Error::invalid("coefficients", "a value is not -1, 0 or 1").into());
         }
-        Ok(Self { params: params.clone(), coefficients })
+        Ok(Self { params: params.clone(), id, coefficients })
     }
 }
 

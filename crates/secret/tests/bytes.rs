@@ -34,16 +34,16 @@ fn no_mutant_breaks_an_invariant() {
 fn keys_survive_a_round_trip_and_nothing_else_passes() {
     let params = &Preset::named("linear").unwrap().params;
     let bytes = SecretKey::generate(params).unwrap().to_bytes();
-    assert_eq!(bytes.len(), 56 + 2048 / 4);
+    assert_eq!(bytes.len(), 56 + 8 + 2048 / 4);
     assert_eq!(SecretKey::from_bytes(&bytes, params).unwrap().to_bytes(), bytes);
     let other = &Preset::named("linear-wide").unwrap().params;
     let error = SecretKey::from_bytes(&bytes, other).unwrap_err().to_string();
     assert!(error.contains("made for other parameters"), "{error}");
     assert!((0..bytes.len()).all(|length| SecretKey::from_bytes(&bytes[..length], params).is_err()));
-    let three = frame::encode(Kind::SecretKey, &params.fingerprint(), &[0xff; 512]);
+    let three = frame::encode(Kind::SecretKey, &params.fingerprint(), &[0xff; 8 + 512]);
     let error = SecretKey::from_bytes(&three, params).unwrap_err().to_string();
     assert_eq!(error, "field 'coefficients': a value is not -1, 0 or 1");
-    let long = frame::encode(Kind::SecretKey, &params.fingerprint(), &[0; 513]);
+    let long = frame::encode(Kind::SecretKey, &params.fingerprint(), &[0; 8 + 513]);
     assert!(SecretKey::from_bytes(&long, params).unwrap_err().to_string().contains("1 unread bytes"));
 }
 

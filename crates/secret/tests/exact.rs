@@ -28,7 +28,8 @@ fn head(rng: &mut SplitMix64, classes: usize, dimension: usize, limit: f32) -> H
 /// The coefficients of a key, out of its file.
 fn ternary(key: &SecretKey) -> Vec<i64> {
     let bytes = key.to_bytes();
-    let payload = &bytes[48..bytes.len() - 8];
+    // Behind the header of the frame and the key's id.
+    let payload = &bytes[48 + 8..bytes.len() - 8];
     (0..DEGREE).map(|i| i64::from(payload[i / 4] >> (2 * (i % 4)) & 3) - 1).collect()
 }
 

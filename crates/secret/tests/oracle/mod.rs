@@ -24,6 +24,7 @@ pub(crate) struct Request {
     dimension: usize,
     images: usize,
     seed: [u8; 32],
+    key: [u8; 8],
     rows: Vec<u8>,
 }
 
@@ -46,7 +47,8 @@ impl Request {
             dimension: number(1),
             images: number(5),
             seed: payload[seed_at..seed_at + 32].try_into().unwrap(),
-            rows: payload[seed_at + 32..].to_vec(),
+            key: payload[seed_at + 32..seed_at + 40].try_into().unwrap(),
+            rows: payload[seed_at + 40..].to_vec(),
         }
     }
 
@@ -208,6 +210,7 @@ pub(crate) fn reply(field: &Field, request: &Request, head: &Integers) -> Vec<u8
     payload.extend(head.weight_scale.to_le_bytes());
     payload.push(head.reply_bits);
     payload.extend(head.logit_bound.to_le_bytes());
+    payload.extend(request.key);
     let mut rows = &request.rows[..];
     for piece in request.pieces() {
         let objects = piece.first_object..piece.first_object + piece.polynomials as u64;
@@ -269,7 +272,7 @@ pub(crate) fn phases(request: &Request, reply: &[u8], secret: &[i64]) -> Vec<i64
     let payload = frame::decode(reply, Kind::Reply, 1 << 32).unwrap().payload;
     let classes = u32::from_le_bytes(payload[9..13].try_into().unwrap()) as usize;
     let bits = payload[17];
-    let mut rows = &payload[26..];
+    let mut rows = &payload[34..];
     let mut phases = Vec::new();
     for piece in request.pieces() {
         let per = piece.images / piece.polynomials;
