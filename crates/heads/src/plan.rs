@@ -130,7 +130,7 @@ fn reason(chosen: &Cost, rejected: &[Cost], demanded: bool) -> String {
     match rejected.first() {
         None => format!("{name}: the only layout that holds {} features", chosen.groups.dimension),
         Some(other) => format!(
-            "{name}: {images} image{} cost {:.2} ms of server and {:.2} ms of link, {} {:.2} and {:.2} ms",
+            "{name}: predicted for {images} image{}: {:.2} ms of server and {:.2} ms of link, {}: {:.2} and {:.2} ms",
             if images == 1 { "" } else { "s" },
             chosen.server_ms,
             chosen.link_ms,
