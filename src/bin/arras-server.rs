@@ -1,4 +1,5 @@
-//! The server: classifies what it cannot read. Contains no code that handles a secret key.
+//! The server: classifies what it cannot read. Built with feature `server` alone it links no code that handles a secret
+//! key; `tests/layering.rs` proves it.
 
 use std::process::ExitCode;
 

@@ -14,6 +14,7 @@
 //! coefficients of the b-part are never looked at.
 
 use arras_rns::{Packing, Positions};
+use arras_wire::{Reader, Writer};
 
 use crate::{Error, Preset, Result};
 
@@ -36,7 +37,7 @@ impl Layout {
         }
     }
 
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
+    fn from_number(number: u8) -> Option<Self> {
         [Layout::Dot, Layout::Transposed].get(usize::from(number)).copied()
     }
 }
@@ -105,6 +106,23 @@ impl Groups {
             return Err(Error::Count { what: "the ring degree", found, expected: degree.to_string() });
         }
         Self::new(self.layout, degree, self.dimension, self.images).map(drop)
+    }
+
+    /// Writes what [`read`](Self::read) reads.
+    pub(crate) fn write(&self, w: &mut Writer) {
+        w.u8(self.layout as u8);
+        w.u32(self.dimension as u32);
+        w.u32(self.images as u32);
+    }
+
+    /// Reads the layout and the counts with which queries and replies begin.
+    pub(crate) fn read(r: &mut Reader<'_>, degree: usize) -> Result<Self> {
+        let number = r.u8("layout")?;
+        let layout = Layout::from_number(number)
+            .ok_or_else(|| arras_wire::Error::invalid("layout", format!("{number} is unknown")))?;
+        let dimension = r.u32_in("features", 1..=crate::head::MAX_DIMENSION as u32)? as usize;
+        let images = r.u32_in("images", 1..=MAX_IMAGES as u32)? as usize;
+        Self::new(layout, degree, dimension, images)
     }
 
     /// Images that share a polynomial in layout dot.

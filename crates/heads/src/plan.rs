@@ -33,7 +33,7 @@ pub struct Cost {
     pub groups: Groups,
     /// Bytes up, without the fixed header.
     pub upload_bytes: u64,
-    /// Bytes down, without the fixed header, at 32 bits per coefficient.
+    /// Bytes down, without the fixed header, at 32 bits per coefficient; the head decides on 24 to 34.
     pub reply_bytes: u64,
     /// Predicted milliseconds on one thread of the server.
     pub server_ms: f64,

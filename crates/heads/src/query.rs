@@ -5,7 +5,7 @@ use arras_rns::{Purpose, Seed, SeedLabel};
 use arras_wire::frame::{self, Kind};
 use arras_wire::{Reader, Writer};
 
-use crate::layout::{Groups, Layout, MAX_IMAGES, Piece};
+use crate::layout::{Groups, Piece};
 use crate::preset::{Bounds, Preset};
 use crate::{Error, Result};
 
@@ -91,9 +91,7 @@ impl Query {
     /// The query as the contents of a file or message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut w = Writer::with_capacity(self.body.len() + 128);
-        w.u8(self.groups.layout as u8);
-        w.u32(self.groups.dimension as u32);
-        w.u32(self.groups.images as u32);
+        self.groups.write(&mut w);
         w.array(&self.bounds.x_max.to_le_bytes());
         w.array(&self.bounds.norm_max.to_le_bytes());
         w.flag(self.backbone.is_some());
@@ -114,12 +112,7 @@ impl Query {
         let frame = frame::decode(bytes, Kind::EncryptedFeatures, MAX_BYTES)?;
         let preset = Preset::of(frame.fingerprint)?;
         let mut r = Reader::new(frame.payload);
-        let number = r.u8("layout")?;
-        let layout = Layout::from_number(number)
-            .ok_or_else(|| arras_wire::Error::invalid("layout", format!("{number} is unknown")))?;
-        let dimension = r.u32_in("features", 1..=crate::head::MAX_DIMENSION as u32)? as usize;
-        let images = r.u32_in("images", 1..=MAX_IMAGES as u32)? as usize;
-        let groups = Groups::new(layout, preset.params.degree(), dimension, images)?;
+        let groups = Groups::read(&mut r, preset.params.degree())?;
         let bounds = Bounds { x_max: positive(&mut r, "x_max")?, norm_max: positive(&mut r, "norm_max")? };
         let backbone = if r.flag("backbone given")? { Some(r.array("backbone")?) } else { None };
         let (seed, key) = (r.array("seed")?, r.array("key id")?);

@@ -5,7 +5,7 @@ use arras_wire::frame::{self, Kind};
 use arras_wire::{Reader, Writer};
 
 use crate::budget::{Budget, REPLY_BITS};
-use crate::layout::{Groups, Layout, MAX_IMAGES, Piece};
+use crate::layout::{Groups, Piece};
 use crate::preset::Preset;
 use crate::query::{KeyId, Query};
 use crate::{Error, Result};
@@ -92,9 +92,7 @@ impl Reply {
     /// The reply as the contents of a file or message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut w = Writer::with_capacity(self.body.len() + 64);
-        w.u8(self.groups.layout as u8);
-        w.u32(self.groups.dimension as u32);
-        w.u32(self.groups.images as u32);
+        self.groups.write(&mut w);
         w.u32(self.classes as u32);
         w.u32(self.weight_scale);
         w.u8(self.bits as u8);
@@ -112,12 +110,7 @@ impl Reply {
         let frame = frame::decode(bytes, Kind::Reply, MAX_BYTES)?;
         let preset = Preset::of(frame.fingerprint)?;
         let mut r = Reader::new(frame.payload);
-        let number = r.u8("layout")?;
-        let layout = Layout::from_number(number)
-            .ok_or_else(|| arras_wire::Error::invalid("layout", format!("{number} is unknown")))?;
-        let dimension = r.u32_in("features", 1..=crate::head::MAX_DIMENSION as u32)? as usize;
-        let images = r.u32_in("images", 1..=MAX_IMAGES as u32)? as usize;
-        let groups = Groups::new(layout, preset.params.degree(), dimension, images)?;
+        let groups = Groups::read(&mut r, preset.params.degree())?;
         let classes = r.u32_in("classes", 1..=MAX_CLASSES)? as usize;
         let weight_scale = r.u32_in("weight scale", 1..=u32::MAX)?;
         let bits = u32::from(r.u8("bits")?);
