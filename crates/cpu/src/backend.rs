@@ -1,5 +1,7 @@
 //! The contract of `arras-rns` on host memory.
 
+use std::sync::Arc;
+
 use arras_rns::poly::Extent;
 use arras_rns::switching::ModDownParts;
 use arras_rns::{
@@ -9,7 +11,7 @@ use arras_rns::{
 };
 
 use crate::kernels;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, Pool};
 use crate::path::Path;
 use crate::portable;
 use crate::queue::Queue;
@@ -36,6 +38,7 @@ impl Default for CpuOptions {
 pub struct Cpu {
     queue: Queue,
     path: Path,
+    pool: Arc<Pool>,
 }
 
 impl Cpu {
@@ -63,7 +66,7 @@ impl Cpu {
 
     /// On a queue of the caller's, on the fastest path.
     pub fn on(queue: Queue) -> Self {
-        Self { queue, path: Path::detect() }
+        Self { queue, path: Path::detect(), pool: Arc::default() }
     }
 
     /// The same threads on another path.
@@ -266,7 +269,7 @@ impl Backend for Cpu {
     }
 
     fn allocate(&self, _: &Queue, words: usize) -> Result<Buffer> {
-        Buffer::new(words).ok_or_else(|| Error::Device {
+        self.pool.take(words).ok_or_else(|| Error::Device {
             place: format!("allocating {words} words"),
             message: "not enough memory".into(),
         })
