@@ -317,9 +317,8 @@ impl Backend for Cpu {
         check::prepare(tables, polynomials)?;
         let extent =
             Extent { batch: polynomials.batch(), limbs: polynomials.limbs(), degree: polynomials.degree() };
-        let mut buffer = self.allocate(queue, extent.words())?;
-        self.download(queue, polynomials, buffer.as_mut_slice())?;
-        Ok(Prepared { buffer, extent })
+        let buffer = self.allocate(queue, extent.words())?;
+        Ok(Prepared::new(buffer, extent, rows(polynomials).into_iter().map(|(_, row)| row)))
     }
 
     fn matrix(&self, _: &Queue, _: &Tables, rows: usize, columns: usize, entries: &[i64]) -> Result<Matrix> {
@@ -352,10 +351,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         check::unary("intt", tables, out, &input)?;
         row_by_row(queue, tables, out, &input, None, |out, a, _, limb| {
-            if let Some(a) = a {
-                out.copy_from_slice(a);
-            }
-            tables.limb(limb).intt(out);
+            tables.limb(limb).intt_from(out, a);
         })
     }
 
@@ -534,9 +530,8 @@ impl Backend for Cpu {
         let items = rows_mut(out).into_iter().enumerate().collect();
         queue.for_each(items, words, |(index, (limb, out))| {
             let left_rows: Vec<_> = left.iter().map(|term| term[index].1).collect();
-            let right_rows: Vec<_> =
-                (0..left.len()).map(|k| right.prepared.row(right.entry(k, index / limbs), limb)).collect();
-            tables.limb(limb).inner_product(out, &left_rows, &right_rows);
+            let terms = right.prepared.terms(limb, right.entry(0, index / limbs), right.term_stride);
+            tables.limb(limb).inner_product(out, &left_rows, terms);
             Ok(())
         })
     }
@@ -731,10 +726,7 @@ impl Backend for Cpu {
         let items = rows_mut(first).into_iter().zip(rows_mut(second)).enumerate().collect();
         queue.for_each(items, words, |(index, ((limb, first), (_, second)))| {
             let digits: Vec<_> = left.iter().map(|term| term[index].1).collect();
-            let keys = [0, 1].map(|component| {
-                (0..left.len()).map(|k| key.row(2 * k + component, limb)).collect::<Vec<_>>()
-            });
-            tables.limb(limb).inner_products([first, second], &digits, [&keys[0], &keys[1]]);
+            tables.limb(limb).inner_products([first, second], &digits, key.terms(limb, 0, 2));
             Ok(())
         })
     }
