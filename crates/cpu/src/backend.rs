@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arras_rns::poly::Extent;
-use arras_rns::switching::ModDownParts;
 use arras_rns::{
     Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Modulus,
     Packing, Positions, PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut,
@@ -15,6 +14,7 @@ use crate::memory::{Buffer, Pool};
 use crate::path::Path;
 use crate::portable;
 use crate::queue::Queue;
+use crate::switching;
 use crate::tables::{Converter, Matrix, Prepared, Tables};
 
 /// How to set up a [`Cpu`].
@@ -90,13 +90,13 @@ impl Cpu {
 }
 
 /// The rows of a view with their limbs.
-fn rows<'a, D: Domain>(view: &View<'a, Cpu, D>) -> Vec<(usize, &'a [u64])> {
+pub(crate) fn rows<'a, D: Domain>(view: &View<'a, Cpu, D>) -> Vec<(usize, &'a [u64])> {
     let degree = view.degree();
     view.rows().map(|(limb, buffer, offset)| (limb, &buffer.as_slice()[offset..][..degree])).collect()
 }
 
 /// The rows of an output with their limbs, in the order of [`rows`].
-fn rows_mut<'v, D: Domain>(view: &'v mut ViewMut<'_, Cpu, D>) -> Vec<(usize, &'v mut [u64])> {
+pub(crate) fn rows_mut<'v, D: Domain>(view: &'v mut ViewMut<'_, Cpu, D>) -> Vec<(usize, &'v mut [u64])> {
     let limbs = view.limbs();
     let mut all = Vec::with_capacity(view.batch() * limbs.len());
     for segment in view.segments_mut() {
@@ -120,6 +120,21 @@ fn input_rows<'a, D: Domain>(input: &Input<'a, Cpu, D>, count: usize) -> Vec<Opt
         Input::InPlace => vec![None; count],
         Input::From(view) => rows(view).into_iter().map(|(_, row)| Some(row)).collect(),
     }
+}
+
+/// [`check::inner_product`], and that the prepared operand has the degree of the others.
+pub(crate) fn check_prepared(
+    tables: &Tables,
+    out: &ViewMut<'_, Cpu, Evaluation>,
+    left: &[View<'_, Cpu, Evaluation>],
+    right: PreparedView<'_, Cpu>,
+) -> Result<()> {
+    check::inner_product(tables, out, left, right)?;
+    let (found, expected) = (right.prepared.extent.degree, out.degree());
+    if found != expected {
+        return Err(Error::shape("inner_product", "degree of the prepared operand", found, expected));
+    }
+    Ok(())
 }
 
 fn out_of_range(
@@ -514,16 +529,7 @@ impl Backend for Cpu {
         left: &[View<'_, Self, Evaluation>],
         right: PreparedView<'_, Self>,
     ) -> Result<()> {
-        check::inner_product(tables, out, left, right)?;
-        let degree = right.prepared.extent.degree;
-        if degree != out.degree() {
-            return Err(Error::shape(
-                "inner_product",
-                "degree of the prepared operand",
-                degree,
-                out.degree(),
-            ));
-        }
+        check_prepared(tables, out, left, right)?;
         let limbs = out.limbs().len();
         let left: Vec<_> = left.iter().map(rows).collect();
         let words = out.batch() * limbs * out.degree() * left.len();
@@ -690,22 +696,17 @@ impl Backend for Cpu {
         out: &mut ViewMut<'_, Self, Evaluation>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        let kept = input.clone().with_limbs(plan.keep())?;
-        check::unary("mod_down", tables, out, &Input::from(kept.clone()))?;
-        let dropped_input = input.clone().with_limbs(plan.drop())?;
-        let ModDownParts { converter, inverse, mut dropped, mut converted } = plan.parts(input.batch())?;
-        self.intt(queue, tables, &mut dropped, dropped_input.into())?;
-        self.base_convert(queue, tables, converter, &mut converted, &dropped.as_view())?;
-        // Transform, difference and product row by row, while the row is in the cache.
-        let limbs = out.limbs();
-        let words = out.batch() * limbs.len() * out.degree();
-        let items = rows_mut(out).into_iter().zip(rows_mut(&mut converted)).zip(rows(&kept)).collect();
-        queue.for_each(items, words, |(((limb, out), (_, converted)), (_, kept))| {
-            let table = tables.limb(limb);
-            table.ntt(converted);
-            table.sub_scale(out, Some(kept), converted, inverse[limbs.rank(limb)]);
-            Ok(())
-        })
+        switching::mod_down(queue, tables, plan, out, input)
+    }
+
+    fn mod_up(
+        &self,
+        queue: &Queue,
+        tables: &Tables,
+        plan: &mut KeySwitchPlan<Self>,
+        input: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        switching::mod_up(queue, tables, plan, input)
     }
 
     fn gadget_product(
@@ -715,19 +716,23 @@ impl Backend for Cpu {
         plan: &mut KeySwitchPlan<Self>,
         key: &Prepared,
     ) -> Result<()> {
-        let (digits, mut sums) = plan.gadget_operands()?;
-        for (component, sum) in sums.iter().enumerate() {
-            let right = PreparedView { prepared: key, first: component, term_stride: 2, batch_stride: 0 };
-            check::inner_product(tables, sum, &digits, right)?;
+        switching::gadget_product(queue, tables, plan, key)
+    }
+
+    fn key_switch(
+        &self,
+        queue: &Queue,
+        tables: &Tables,
+        plan: &mut KeySwitchPlan<Self>,
+        key: &Prepared,
+        out: [&mut ViewMut<'_, Self, Evaluation>; 2],
+        d: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        check::key_switch(plan, &out, d)?;
+        if switching::by_limbs(queue, plan.limbs(), d.batch()) {
+            switching::key_switch(queue, tables, plan, key, out, d)
+        } else {
+            arras_rns::switching::key_switch(self, queue, tables, plan, key, out, d)
         }
-        let left: Vec<_> = digits.iter().map(rows).collect();
-        let [first, second] = &mut sums;
-        let words = 2 * first.batch() * first.limbs().len() * first.degree() * left.len();
-        let items = rows_mut(first).into_iter().zip(rows_mut(second)).enumerate().collect();
-        queue.for_each(items, words, |(index, ((limb, first), (_, second)))| {
-            let digits: Vec<_> = left.iter().map(|term| term[index].1).collect();
-            tables.limb(limb).inner_products([first, second], &digits, key.terms(limb, 0, 2));
-            Ok(())
-        })
     }
 }

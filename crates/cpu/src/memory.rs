@@ -143,7 +143,9 @@ impl Shelves {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shelves(|shelves| write!(f, "Pool({} lines in use, {} kept)", shelves.in_use, shelves.in_shelves))
+        self.shelves(|shelves| {
+            write!(f, "Pool({} lines in use, {} kept)", shelves.in_use, shelves.in_shelves)
+        })
     }
 }
 

@@ -129,6 +129,11 @@ impl Converter {
         });
         Self { source, target, scale: scale.collect(), columns: columns.collect() }
     }
+
+    /// `(Q/q_i)^-1 mod q_i` for a source limb.
+    pub(crate) fn scale_of(&self, limb: usize) -> Option<Factor> {
+        self.source.contains(limb).then(|| self.scale[self.source.rank(limb)])
+    }
 }
 
 impl Conversion for Converter {
@@ -197,7 +202,9 @@ impl<'a> Terms<'a> {
     pub fn holds(self, degree: usize, terms: usize, components: usize) -> bool {
         let end = terms.saturating_sub(1).saturating_mul(self.stride).saturating_add(self.first);
         let within = terms == 0 || end.saturating_add(components) <= self.entries;
-        within && self.entries.checked_mul(degree) == Some(self.words.len()) && degree.is_multiple_of(self.chunk)
+        within
+            && self.entries.checked_mul(degree) == Some(self.words.len())
+            && degree.is_multiple_of(self.chunk)
     }
 
     /// The words from index `start` of every polynomial on, a chunk of each entry.

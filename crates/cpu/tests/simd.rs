@@ -194,7 +194,8 @@ fn inner_products(path: Path) -> Outcome {
                 }
                 // Against arithmetic that knows nothing of kernels.
                 for c in 0..2 {
-                    let term = |k: usize| u128::from(left[k][5]) * u128::from(component(k, c)[5]) % u128::from(q);
+                    let term =
+                        |k: usize| u128::from(left[k][5]) * u128::from(component(k, c)[5]) % u128::from(q);
                     let sum = (0..terms).map(term).sum::<u128>() % u128::from(q);
                     equal("word 5 of an inner product", q, degree, &found[c][5..6], &[sum as u64])?;
                 }

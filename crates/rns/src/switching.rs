@@ -84,6 +84,30 @@ impl<B: Backend> ModDownPlan<B> {
 /// The extended digits of a [`KeySwitchPlan`], and room for the two sums.
 pub type GadgetOperands<'a, B> = (Vec<View<'a, B, Evaluation>>, [ViewMut<'a, B, Evaluation>; 2]);
 
+/// What a [`KeySwitchPlan`] holds, for a batch of the size at hand.
+#[derive(Debug)]
+pub struct KeySwitchParts<'a, B: Backend> {
+    /// The digits at this level.
+    pub digits: Vec<DigitParts<'a, B>>,
+    /// Room for the limbs that are switched.
+    pub coefficients: ViewMut<'a, B, Coefficient>,
+    /// Room for the two sums, with all limbs of the key at this level.
+    pub sums: [ViewMut<'a, B, Evaluation>; 2],
+    /// To divide by the special primes, in batches up to twice as large.
+    pub down: &'a mut ModDownPlan<B>,
+}
+
+/// One digit of a [`KeySwitchPlan`].
+#[derive(Debug)]
+pub struct DigitParts<'a, B: Backend> {
+    /// The limbs of the digit.
+    pub limbs: LimbSet,
+    /// From them to all others of the key at this level.
+    pub converter: &'a B::Converter,
+    /// Room for the extended digit.
+    pub extended: ViewMut<'a, B, Evaluation>,
+}
+
 /// The sums of a [`KeySwitchPlan`], and its plan to divide by the special primes.
 pub type ModDownOperands<'a, B> = ([View<'a, B, Evaluation>; 2], &'a mut ModDownPlan<B>);
 
@@ -187,7 +211,8 @@ impl<B: Backend> KeySwitchPlan<B> {
             digits: digits.collect::<Result<_>>()?,
             coefficients: Poly::allocate(backend, queue, ring, limbs, batch)?,
             sums: [sum()?, sum()?],
-            down: ModDownPlan::new(backend, queue, tables, limbs, special, batch)?,
+            // Both sums at once.
+            down: ModDownPlan::new(backend, queue, tables, limbs, special, 2 * batch)?,
             batch: 0,
         })
     }
@@ -202,7 +227,29 @@ impl<B: Backend> KeySwitchPlan<B> {
         self.limbs
     }
 
-    /// The extended digits that [`Backend::mod_up`] left behind, one view per digit.
+    /// The parts of the plan, for fused overrides. From here on the plan counts as used for `batch` polynomials: an override
+    /// of [`Backend::mod_up`] has to write every extended digit.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the plan was made for smaller batches.
+    pub fn parts(&mut self, batch: usize) -> Result<KeySwitchParts<'_, B>> {
+        let coefficients = self.coefficients.view_mut().range(0..batch)?;
+        self.batch = batch;
+        let digits = self.digits.iter_mut().map(|digit| {
+            let extended = digit.extended.view_mut().range(0..batch)?;
+            Ok(DigitParts { limbs: digit.limbs, converter: &digit.converter, extended })
+        });
+        let [first, second] = &mut self.sums;
+        Ok(KeySwitchParts {
+            digits: digits.collect::<Result<_>>()?,
+            coefficients,
+            sums: [first.view_mut().range(0..batch)?, second.view_mut().range(0..batch)?],
+            down: &mut self.down,
+        })
+    }
+
+    /// The extended digits that [`Backend::mod_up`] left behind, one view per digit. [`Backend::key_switch`] need not leave
+    /// any.
     ///
     /// # Errors
     /// None for a plan that has been used.
@@ -233,7 +280,7 @@ impl<B: Backend> KeySwitchPlan<B> {
     }
 
     /// The same sums, and the plan that divides the special primes away: what [`Backend::mod_down`] takes, for callers that
-    /// add to the sums or rotate them first.
+    /// add to the sums or rotate them first. It takes both at once, one after the other in a view.
     ///
     /// # Errors
     /// None for a plan that has been used.
@@ -299,8 +346,7 @@ pub fn key_switch<B: Backend>(
     check::key_switch(plan, &out, d)?;
     backend.mod_up(queue, tables, plan, d)?;
     backend.gadget_product(queue, tables, plan, key)?;
-    for (sum, out) in plan.sums.iter().zip(out) {
-        backend.mod_down(queue, tables, &mut plan.down, out, &sum.view().range(0..plan.batch)?)?;
-    }
-    Ok(())
+    let (sums, down) = plan.mod_down_operands()?;
+    let mut out = ViewMut::concat(out.map(|out| out.map::<B>(|buffer| buffer)))?;
+    backend.mod_down(queue, tables, down, &mut out, &View::concat(&sums)?)
 }

@@ -114,12 +114,7 @@ pub(crate) fn inner_product<M: Modular>(m: M, out: &mut [u64], left: &[&[u64]], 
 
 /// `out[c] = sum_k left[k] right[k][c]` for two components, every `left[k]` read once.
 #[inline(always)]
-pub(crate) fn inner_products<M: Modular>(
-    m: M,
-    out: [&mut [u64]; 2],
-    left: &[&[u64]],
-    right: Terms<'_>,
-) {
+pub(crate) fn inner_products<M: Modular>(m: M, out: [&mut [u64]; 2], left: &[&[u64]], right: Terms<'_>) {
     inner_products_of(m, out, left, right);
 }
 
@@ -379,7 +374,8 @@ pub(crate) fn automorphism_values(m: Wide<Avx512>, out: &mut [u64], input: &[u64
     let (group, groups) = (1usize << log_group, (length / 8) >> log_group);
     let (log_groups, carries) = (groups.ilog2(), 8 * group - 1);
     let permutations = [0, 1, 2, 3, 4, 5, 6, 7].map(|carried| {
-        let indices = [0, 1, 2, 3, 4, 5, 6, 7].map(|j| reversed(carried + reversed(j, 3) * element, 3) as u64);
+        let indices =
+            [0, 1, 2, 3, 4, 5, 6, 7].map(|j| reversed(carried + reversed(j, 3) * element, 3) as u64);
         // SAFETY: one vector.
         unsafe { lanes.load(indices.as_ptr()) }
     });
