@@ -24,6 +24,7 @@ pub mod fft;
 #[cfg(feature = "testkit")]
 mod fuzz;
 pub mod keys;
+mod lift;
 pub mod params;
 pub mod security;
 pub mod slots;

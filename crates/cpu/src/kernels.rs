@@ -215,15 +215,13 @@ impl LimbTable {
     /// `row[i] = round(values[i] 2^scale_bits) mod q` for floats given as words, whose products with the scale have been
     /// checked to be [in range](portable::in_range).
     pub fn quantise(&self, row: &mut [u64], values: &[u64], scale_bits: i32) {
-        match &self.kernels {
-            Kernels::Portable(_) => {
-                for (residue, &value) in row.iter_mut().zip(values) {
-                    let integer = portable::quantise(f64::from_bits(value), scale_bits).unwrap_or_default();
-                    *residue = self.modulus.reduce_signed(integer.into());
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Kernels::Simd(kernels) => kernels.quantise(row, values, scale_bits),
+        #[cfg(target_arch = "x86_64")]
+        if let (Kernels::Simd(kernels), true) = (&self.kernels, self.modulus.bits() > 13) {
+            return kernels.quantise(row, values, scale_bits);
+        }
+        for (residue, &value) in row.iter_mut().zip(values) {
+            let integer = portable::quantise(f64::from_bits(value), scale_bits).unwrap_or_default();
+            *residue = self.modulus.reduce_signed(integer.into());
         }
     }
 

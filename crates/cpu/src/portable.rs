@@ -196,7 +196,12 @@ pub fn quantise(x: f64, scale_bits: i32) -> Option<i64> {
 /// Whether `x * 2^scale_bits` is below 2^62 in magnitude; around 2^62 all floats are integers, so rounding first would
 /// make no difference.
 pub fn in_range(x: f64, scale_bits: i32) -> bool {
-    scaled(x, scale_bits).abs() < (1u64 << 62) as f64
+    x.abs() < quantise_limit(scale_bits)
+}
+
+/// `2^(62 - scale_bits)`, or infinity if that is no float, for `|scale_bits| <= 1000`.
+pub fn quantise_limit(scale_bits: i32) -> f64 {
+    if scale_bits < -961 { f64::INFINITY } else { power_of_two(62 - scale_bits) }
 }
 
 /// `x * 2^scale_bits`, which is exact unless it underflows, where it rounds to the integer 0 anyway.
@@ -207,7 +212,7 @@ pub(crate) fn scaled(x: f64, scale_bits: i32) -> f64 {
     x * power_of_two(half) * power_of_two(scale_bits - half)
 }
 
-/// `2^exponent` for `|exponent| <= 1000`.
+/// `2^exponent` for `|exponent| <= 1022`, or 1023.
 fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent) as u64) << 52)
 }

@@ -11,7 +11,7 @@ use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Purpose, SeedLabe
 use arras_wire::bits;
 use zeroize::Zeroizing;
 
-use crate::cipher::upload_small;
+use crate::cipher::{float, upload_small};
 use crate::sampling::SecretRng;
 use crate::{Cipher, Error, Result};
 
@@ -117,7 +117,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let mut product = self.times_secret(mask)?;
         let count = piece.packing.coefficients();
         let mut small = Zeroizing::new(vec![0; piece.polynomials * count]);
-        small.iter_mut().for_each(|e| *e = rng.noise());
+        rng.noise(&mut small, float);
         let mut b = upload_small(context, limbs, count, &small)?;
         backend.add(queue, tables, &mut b.view_mut(), Input::InPlace, &message.view())?;
         backend.sub(queue, tables, &mut b.view_mut(), Input::InPlace, &product.view())?;
