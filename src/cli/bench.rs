@@ -9,6 +9,7 @@ use arras_measure::compare::Comparison;
 use arras_measure::machine::{self, Source};
 use arras_measure::table::{duration, three_digits};
 use arras_measure::{Benchmark, Cases, CpuDevice, Effort, Record, Report, Sweep, Verdict, measure};
+use arras_wire::file::check_writable;
 use clap::Args;
 use serde::Serialize;
 
@@ -134,8 +135,10 @@ impl Bench {
 
     /// Refuses before the long work what could not be kept after it.
     fn check_place(&self, record: &Record) -> Result<()> {
-        if self.record.is_some() || self.quick {
-            return Ok(());
+        match &self.record {
+            Some(path) => return Ok(check_writable(path)?),
+            None if self.quick => return Ok(()),
+            None => {}
         }
         ensure!(Path::new(RECORDS).is_dir(), "there is no {RECORDS}/ here: name a file for the record");
         record.refuse_dirty().context("a record that nobody could repeat is not kept: name a file for it")?;

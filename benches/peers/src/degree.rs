@@ -34,13 +34,10 @@ struct Entry<'a> {
 /// Times everything of one degree.
 pub fn measure(degree: usize, options: &Options) -> Result<(Vec<Benchmark>, Vec<Ratio>), Failure> {
     let device = CpuDevice::new(Cpu::sequential());
-    let sweep = Sweep {
-        degrees: vec![degree],
-        limbs: vec![1],
-        bits: BITS.to_vec(),
-        heads: degree == 1 << 11,
-        ..Sweep::default()
-    };
+    // The heads have a degree of their own.
+    let heads = degree == 1 << 11;
+    let bits = if heads { Vec::new() } else { BITS.to_vec() };
+    let sweep = Sweep { degrees: vec![degree], limbs: vec![1], bits, heads, ..Sweep::default() };
     let rows = |name: &str| ROWS.iter().filter(|row| row.is_about(name)).collect::<Vec<_>>();
     // What is asked for, and what that is divided by.
     let wanted = |name: &str| {
@@ -82,7 +79,7 @@ fn group(
 ) -> Result<(Vec<Benchmark>, Vec<Ratio>), Failure> {
     let mut entries =
         cases.iter_mut().map(|case| entry(device, case, rows)).collect::<Result<Vec<_>, _>>()?;
-    if with_peers && degree >= 1 << 12 {
+    if with_peers && degree > 1 << 11 {
         for (name, work) in peers::transforms(degree)?.into_iter().filter(|(name, _)| options.wanted(name)) {
             entries.push(Entry::new(name, (1, "row"), work));
         }

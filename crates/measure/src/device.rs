@@ -247,7 +247,7 @@ mod tests {
             assert!((3 << 20..=(3 << 20) + 8 * 8 * STRETCH as u64).contains(&bytes), "{bytes}");
             let (mut run, count) = device.multiply().unwrap();
             run().unwrap();
-            assert_eq!(count, (threads * 8) << 11);
+            assert_eq!(count, (threads as u64 * 8) << 11);
         }
     }
 }

@@ -276,6 +276,7 @@ impl Record {
     /// # Errors
     /// As [`refuse_dirty`](Self::refuse_dirty), [`read`](Self::read) and [`write`](Self::write).
     pub fn keep(mut self, folder: &Path) -> Result<PathBuf> {
+        self.check()?;
         self.refuse_dirty()?;
         let path = folder.join(self.name());
         if path.exists() {
@@ -285,7 +286,6 @@ impl Record {
             let ids: BTreeSet<String> = self.ratios.iter().map(|ratio| ratio.id.clone()).collect();
             self.ratios.extend(known.ratios.into_iter().filter(|ratio| !ids.contains(&ratio.id)));
         }
-        self.check()?;
         self.write(&path)?;
         Ok(path)
     }
@@ -404,7 +404,7 @@ pub(crate) mod tests {
         let kept = record('c', 3, &["x"]);
         assert_eq!(kept.name(), "some-cpu-r-3-2-cores-cccccccccccc.json");
         let path = kept.clone().keep(folder.path()).unwrap();
-        assert_eq!(read_all(folder.path()).unwrap(), [kept.clone()]);
+        assert_eq!(read_all(folder.path()).unwrap(), std::slice::from_ref(&kept));
         // A second run of the same commit adds to the first.
         let mut more = record('c', 3, &["y", "z"]);
         more.ratios.clear();

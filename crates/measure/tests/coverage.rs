@@ -23,7 +23,9 @@ fn backend() -> BTreeSet<&'static str> {
     let mut methods = declared(BACKEND.split_once("pub trait Backend").unwrap().1, "    fn ");
     // What gives a name does no work.
     assert!(methods.remove("name") && methods.len() > 30, "{methods:?}");
-    methods
+    // The same on the parts of a plan.
+    let whole = |name: &&str| name.strip_suffix("_parts").is_none_or(|base| !methods.contains(base));
+    methods.iter().copied().filter(whole).collect()
 }
 
 fn evaluator() -> BTreeSet<&'static str> {

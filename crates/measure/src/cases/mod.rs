@@ -170,7 +170,7 @@ mod tests {
                 for case in cases {
                     (case.run)()?;
                     (case.run)()?;
-                    assert!(case.footprint >= case.work.read + case.work.written, "{case:?}");
+                    assert!(case.footprint >= case.work.read.max(case.work.written), "{case:?}");
                     made.push(case.name.clone());
                 }
                 Ok(())

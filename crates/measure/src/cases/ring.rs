@@ -6,8 +6,8 @@ use std::hint::black_box;
 use arras_rns::backend::{Conversion as _, IntegerMatrix as _, Multiplicands as _};
 use arras_rns::testkit::oracle;
 use arras_rns::{
-    Backend, Coefficient, Domain, Evaluation, KeySwitchPlan, LimbSet, ModDownPlan, Packing, Poly, Positions,
-    PreparedView, Purpose, Quantise, RingTables as _, SeedLabel, check,
+    Backend, Coefficient, Domain, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Packing, Poly,
+    Positions, PreparedView, Purpose, Quantise, RingTables as _, SeedLabel, check,
 };
 
 use super::rig::{Host, Rig, Shape, ensure, in_turn};
@@ -216,30 +216,28 @@ impl<B: Backend> Rig<B> {
 
 // --- transforms -----------------------------------------------------------------------------------------------------
 
+/// In place, on what the one before left: the time does not depend on the residues.
 fn ntt<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
-    let (limbs, batch) = (rig.limbs(), rig.shape.batch);
-    let input: Poly<B, Coefficient> = rig.uniform(limbs, batch)?;
-    let mut out: Poly<B, Evaluation> = rig.fresh(limbs, batch)?;
-    let mut run =
-        move || Ok(rig.backend.ntt(&rig.queue, &rig.tables, &mut out.view_mut(), input.view().into())?);
     checked_transform(rig, true)?;
-    run()?;
-    let count = limbs.len();
-    let work = rig.work(count, count, butterflies(rig.shape.degree, count));
-    Ok(rig.made(work, (rig.words(count) / rig.shape.degree as u64, "row"), run))
+    let mut poly: Poly<B, Evaluation> = rig.uniform(rig.limbs(), rig.shape.batch)?;
+    transform(rig, move || {
+        Ok(rig.backend.ntt(&rig.queue, &rig.tables, &mut poly.view_mut(), Input::InPlace)?)
+    })
 }
 
 fn intt<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
-    let (limbs, batch) = (rig.limbs(), rig.shape.batch);
-    let input: Poly<B, Evaluation> = rig.uniform(limbs, batch)?;
-    let mut out: Poly<B, Coefficient> = rig.fresh(limbs, batch)?;
-    let mut run =
-        move || Ok(rig.backend.intt(&rig.queue, &rig.tables, &mut out.view_mut(), input.view().into())?);
     checked_transform(rig, false)?;
-    run()?;
-    let count = limbs.len();
-    let work = rig.work(count, count, butterflies(rig.shape.degree, count));
-    Ok(rig.made(work, (rig.words(count) / rig.shape.degree as u64, "row"), run))
+    let mut poly: Poly<B, Coefficient> = rig.uniform(rig.limbs(), rig.shape.batch)?;
+    transform(rig, move || {
+        Ok(rig.backend.intt(&rig.queue, &rig.tables, &mut poly.view_mut(), Input::InPlace)?)
+    })
+}
+
+fn transform<'f, B: Backend>(rig: &'f Rig<B>, run: impl FnMut() -> Result<()> + 'f) -> Result<Made<'f>> {
+    let (count, degree) = (rig.shape.limbs, rig.shape.degree);
+    let work = rig.work(count, count, butterflies(degree, count));
+    let rows = rig.words(count) / degree as u64;
+    Ok(Made { footprint: work.read, ..rig.made(work, (rows, "row"), run) })
 }
 
 /// A transform of one polynomial, and back, against the oracle.
@@ -252,16 +250,21 @@ fn checked_transform<B: Backend>(rig: &Rig<B>, forward: bool) -> Result<()> {
     let mut values: Poly<B, Evaluation> = rig.fresh(limbs, 1)?;
     if forward {
         backend.ntt(queue, tables, &mut values.view_mut(), coefficients.view().into())?;
-        let found = rig.host(&values.view())?;
-        let same = limbs.iter().all(|limb| found.row(0, limb) == expected.row(0, limb));
-        return ensure(same, || "the forward transform is not that of the oracle".into());
+        let mut coefficients: Poly<B, Evaluation> = coefficients.retag();
+        backend.ntt(queue, tables, &mut coefficients.view_mut(), Input::InPlace)?;
+        let (found, in_place) = (rig.host(&values.view())?, rig.host(&coefficients.view())?);
+        let same = |found: &Host| limbs.iter().all(|limb| found.row(0, limb) == expected.row(0, limb));
+        let both = same(&found) && same(&in_place);
+        return ensure(both, || "the forward transform is not that of the oracle".into());
     }
     let words: Vec<u64> = limbs.iter().flat_map(|limb| expected.row(0, limb).to_vec()).collect();
     backend.upload(queue, &mut values.view_mut(), &words)?;
     backend.intt(queue, tables, &mut coefficients.view_mut(), values.view().into())?;
-    let found = rig.host(&coefficients.view())?;
-    let same = limbs.iter().all(|limb| found.row(0, limb) == before.row(0, limb));
-    ensure(same, || "the inverse transform does not lead back".into())
+    let mut values: Poly<B, Coefficient> = values.retag();
+    backend.intt(queue, tables, &mut values.view_mut(), Input::InPlace)?;
+    let (found, in_place) = (rig.host(&coefficients.view())?, rig.host(&values.view())?);
+    let same = |found: &Host| limbs.iter().all(|limb| found.row(0, limb) == before.row(0, limb));
+    ensure(same(&found) && same(&in_place), || "the inverse transform does not lead back".into())
 }
 
 fn automorphism<D: Domain, B: Backend>(
@@ -323,11 +326,11 @@ fn allocate<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
     }))
 }
 
+/// What copies between something on the device and words on the host.
+type Copies<B, T> = fn(&Rig<B>, &mut T, &mut [u64]) -> Result<()>;
+
 /// A buffer on the device and as many words on the host, both beyond the caches.
-fn copies<B: Backend>(
-    rig: &Rig<B>,
-    work: fn(&Rig<B>, &mut B::Buffer, &mut [u64]) -> Result<()>,
-) -> Result<Made<'_>> {
+fn copies<B: Backend>(rig: &Rig<B>, work: Copies<B, B::Buffer>) -> Result<Made<'_>> {
     let words = rig.words(rig.shape.limbs);
     let make = || {
         let host = rig.residues(rig.limbs(), rig.shape.batch);
@@ -374,10 +377,7 @@ fn download<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
     transfer(rig, |rig, poly, host| Ok(rig.backend.download(&rig.queue, &poly.view(), host)?))
 }
 
-fn transfer<B: Backend>(
-    rig: &Rig<B>,
-    work: fn(&Rig<B>, &mut Poly<B, Evaluation>, &mut [u64]) -> Result<()>,
-) -> Result<Made<'_>> {
+fn transfer<B: Backend>(rig: &Rig<B>, work: Copies<B, Poly<B, Evaluation>>) -> Result<Made<'_>> {
     let count = rig.shape.limbs;
     let bytes = 2 * WORD * rig.words(count);
     let mut sets = rig.beyond_caches(bytes, || {
