@@ -26,6 +26,3 @@ pub use arras_vit as vit;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod cli;
-#[cfg(feature = "server")]
-#[doc(hidden)]
-pub mod record;

@@ -28,6 +28,8 @@ macro_rules! features {
 pub mod classify;
 
 #[cfg(feature = "cli")]
+pub mod bench;
+#[cfg(feature = "cli")]
 pub mod crypt;
 #[cfg(feature = "cli")]
 pub mod demo;
