@@ -12,6 +12,7 @@
 //! | [`keys`] | evaluation keys |
 //! | [`workspace`] | constants and scratch memory of key switching |
 //! | [`evaluator`] | operations on ciphertexts |
+//! | [`noise`] | how much noise the operations add, predicted |
 //! | [`bytes`] | parameters, ciphertexts and keys on the wire |
 
 pub mod bytes;
@@ -24,6 +25,7 @@ pub mod fft;
 #[cfg(feature = "testkit")]
 mod fuzz;
 pub mod keys;
+pub mod noise;
 pub mod params;
 pub mod security;
 pub mod slots;
@@ -35,6 +37,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "testkit")]
 pub use fuzz::{fuzz_one, small_params, small_params_with_keys};
 pub use keys::{EvaluationKeys, SwitchingKey};
+pub use noise::Noise;
 pub use params::{Params, Spec};
 pub use security::Security;
 pub use slots::Slots;
