@@ -12,6 +12,7 @@
 //! | [`keys`] | evaluation keys |
 //! | [`workspace`] | constants and scratch memory of key switching |
 //! | [`evaluator`] | operations on ciphertexts |
+//! | [`noise`] | how much noise the operations add, predicted |
 //! | [`bytes`] | parameters, ciphertexts and keys on the wire |
 
 pub mod bytes;
@@ -25,6 +26,7 @@ pub mod fft;
 mod fuzz;
 pub mod keys;
 mod lift;
+pub mod noise;
 pub mod params;
 pub mod security;
 pub mod slots;
@@ -36,6 +38,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "testkit")]
 pub use fuzz::{fuzz_one, small_params, small_params_with_keys};
 pub use keys::{EvaluationKeys, SwitchingKey};
+pub use noise::Noise;
 pub use params::{Params, Spec};
 pub use security::Security;
 pub use slots::Slots;
