@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arras_rns::poly::Extent;
+use arras_rns::switching::{KeySwitchParts, ModDownParts};
 use arras_rns::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Modulus,
-    Packing, Positions, PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut,
-    check,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Modulus, Packing, Positions,
+    PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check,
 };
 
 use crate::kernels;
@@ -696,51 +696,50 @@ impl Backend for Cpu {
         })
     }
 
-    fn mod_down(
+    fn mod_down_parts(
         &self,
         queue: &Queue,
         tables: &Tables,
-        plan: &mut ModDownPlan<Self>,
+        parts: &mut ModDownParts<'_, Self>,
         out: &mut ViewMut<'_, Self, Evaluation>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        switching::mod_down(queue, tables, plan, out, input)
+        switching::mod_down(queue, tables, parts, out, input)
     }
 
-    fn mod_up(
+    fn mod_up_parts(
         &self,
         queue: &Queue,
         tables: &Tables,
-        plan: &mut KeySwitchPlan<Self>,
+        parts: &mut KeySwitchParts<'_, Self>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        switching::mod_up(queue, tables, plan, input)
+        switching::mod_up(queue, tables, parts, input)
     }
 
-    fn gadget_product(
+    fn gadget_product_parts(
         &self,
         queue: &Queue,
         tables: &Tables,
-        plan: &mut KeySwitchPlan<Self>,
+        parts: &mut KeySwitchParts<'_, Self>,
         key: &Prepared,
     ) -> Result<()> {
-        switching::gadget_product(queue, tables, plan, key)
+        switching::gadget_product(queue, tables, parts, key)
     }
 
-    fn key_switch(
+    fn key_switch_parts(
         &self,
         queue: &Queue,
         tables: &Tables,
-        plan: &mut KeySwitchPlan<Self>,
+        parts: &mut KeySwitchParts<'_, Self>,
         key: &Prepared,
         out: [&mut ViewMut<'_, Self, Evaluation>; 2],
         d: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        check::key_switch(plan, &out, d)?;
-        if switching::by_limbs(queue, plan.limbs(), d.batch()) {
-            switching::key_switch(queue, tables, plan, key, out, d)
+        if switching::by_limbs(queue, parts.coefficients.limbs(), d.batch()) {
+            switching::key_switch(queue, tables, parts, key, out, d)
         } else {
-            arras_rns::switching::key_switch(self, queue, tables, plan, key, out, d)
+            arras_rns::switching::key_switch(self, queue, tables, parts, key, out, d)
         }
     }
 }

@@ -8,8 +8,7 @@
 
 use arras_rns::switching::{DigitParts, KeySwitchParts, ModDownParts};
 use arras_rns::{
-    Coefficient, Domain, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, PreparedView, Result, View,
-    ViewMut, check,
+    Coefficient, Domain, Evaluation, Input, LimbSet, PreparedView, Result, View, ViewMut, check,
 };
 
 use crate::backend::{Cpu, check_prepared, rows, rows_mut};
@@ -130,19 +129,19 @@ fn finish_digits(tables: &Tables, limb: usize, row: &mut [u64], converter: &Conv
     }
 }
 
-/// See [`Backend::mod_down`].
+/// See [`Backend::mod_down_parts`].
 pub(crate) fn mod_down(
     queue: &Queue,
     tables: &Tables,
-    plan: &mut ModDownPlan<Cpu>,
+    parts: &mut ModDownParts<'_, Cpu>,
     out: &mut ViewMut<'_, Cpu, Evaluation>,
     input: &View<'_, Cpu, Evaluation>,
 ) -> Result<()> {
-    let kept = input.clone().with_limbs(plan.keep())?;
+    let ModDownParts { converter, inverse, dropped, converted } = parts;
+    let kept = input.clone().with_limbs(converted.limbs())?;
     check::unary("mod_down", tables, out, &Input::from(kept.clone()))?;
-    let dropped_input = input.clone().with_limbs(plan.drop())?;
-    let ModDownParts { converter, inverse, mut dropped, mut converted } = plan.parts(input.batch())?;
-    digits(queue, tables, &mut dropped, &dropped_input, |_| Some(converter))?;
+    let dropped_input = input.clone().with_limbs(dropped.limbs())?;
+    digits(queue, tables, dropped, &dropped_input, |_| Some(converter))?;
 
     let (limbs, batch) = (out.limbs(), out.batch());
     let words = batch * limbs.len() * out.degree();
@@ -150,7 +149,7 @@ pub(crate) fn mod_down(
     let (dropped, kept) = (dropped.as_view(), polynomials(&kept));
     let dropped = [polynomials(&dropped)];
     let division = Division { tables, limbs, inverse, weighing: Weighing::new(tables, converter), dropped };
-    let room = rooms(rows_mut(&mut converted), size);
+    let room = rooms(rows_mut(converted), size);
     queue.for_each_with(room, groups(rows_mut(out), limbs.len(), size), words, |room, (b, mut out)| {
         let kept = out.iter().map(|(limb, _)| kept[b][limbs.rank(*limb)]).collect::<Vec<_>>();
         division.divide(0, b, with_limbs(room, &out), kept.into_iter(), &mut out);
@@ -229,27 +228,26 @@ impl<'a> Extension<'a> {
     }
 }
 
-/// See [`Backend::mod_up`].
+/// See [`Backend::mod_up_parts`].
 pub(crate) fn mod_up(
     queue: &Queue,
     tables: &Tables,
-    plan: &mut KeySwitchPlan<Cpu>,
+    parts: &mut KeySwitchParts<'_, Cpu>,
     input: &View<'_, Cpu, Evaluation>,
 ) -> Result<()> {
-    let input = input.clone().with_limbs(plan.limbs())?;
+    let KeySwitchParts { digits: parts, coefficients, .. } = parts;
+    let input = input.clone().with_limbs(coefficients.limbs())?;
     let batch = input.batch();
-    let KeySwitchParts { digits: parts, mut coefficients, .. } = plan.parts(batch)?;
-    check::unary("mod_up", tables, &coefficients, &Input::from(input.clone()))?;
+    check::unary("mod_up", tables, coefficients, &Input::from(input.clone()))?;
     let converters: Vec<_> = parts.iter().map(|digit| (digit.limbs, digit.converter)).collect();
-    prepare_digits(queue, tables, &mut coefficients, &input, &converters)?;
+    prepare_digits(queue, tables, coefficients, &input, &converters)?;
 
     let coefficients = coefficients.as_view();
     let extension =
         Extension::new(tables, &converters, input.limbs(), polynomials(&coefficients), polynomials(&input));
     let mut items = Vec::new();
     let mut words = 0;
-    let mut extended: Vec<_> = parts.into_iter().map(|digit| digit.extended).collect();
-    for (k, extended) in extended.iter_mut().enumerate() {
+    for (k, DigitParts { extended, .. }) in parts.iter_mut().enumerate() {
         let limbs = extended.limbs().len();
         let size = group_size(queue, limbs, batch);
         words += batch * limbs * extended.degree();
@@ -279,14 +277,14 @@ fn prepare_digits(
     digits(queue, tables, coefficients, input, converter)
 }
 
-/// See [`Backend::gadget_product`].
+/// See [`Backend::gadget_product_parts`].
 pub(crate) fn gadget_product(
     queue: &Queue,
     tables: &Tables,
-    plan: &mut KeySwitchPlan<Cpu>,
+    parts: &mut KeySwitchParts<'_, Cpu>,
     key: &Prepared,
 ) -> Result<()> {
-    let (digits, mut sums) = plan.gadget_operands()?;
+    let (digits, mut sums) = parts.gadget_operands();
     check_key(tables, &digits, &sums[0], key)?;
     let left: Vec<_> = digits.iter().map(rows).collect();
     let [first, second] = &mut sums;
@@ -316,30 +314,30 @@ pub(crate) fn by_limbs(queue: &Queue, limbs: LimbSet, batch: usize) -> bool {
     queue.threads() == 1 || limbs.len() * batch >= 8 * queue.threads()
 }
 
-/// See [`Backend::key_switch`]. Leaves neither extended digits nor sums in the plan.
+/// See [`Backend::key_switch_parts`]. Leaves neither extended digits nor sums in the plan.
 pub(crate) fn key_switch(
     queue: &Queue,
     tables: &Tables,
-    plan: &mut KeySwitchPlan<Cpu>,
+    parts: &mut KeySwitchParts<'_, Cpu>,
     key: &Prepared,
     [first, second]: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
     d: &View<'_, Cpu, Evaluation>,
 ) -> Result<()> {
     let (limbs, batch) = (d.limbs(), d.batch());
-    let KeySwitchParts { mut digits, mut coefficients, mut sums, down } = plan.parts(batch)?;
-    check::unary("key_switch", tables, &coefficients, &Input::from(d.clone()))?;
+    let KeySwitchParts { digits, coefficients, sums, down } = parts;
+    check::unary("key_switch", tables, coefficients, &Input::from(d.clone()))?;
     check_key(tables, &digits.iter().map(|d| d.extended.as_view()).collect::<Vec<_>>(), &sums[0], key)?;
     let converters: Vec<_> = digits.iter().map(|digit| (digit.limbs, digit.converter)).collect();
-    prepare_digits(queue, tables, &mut coefficients, d, &converters)?;
+    prepare_digits(queue, tables, coefficients, d, &converters)?;
     let coefficients = coefficients.as_view();
     let extension = Extension::new(tables, &converters, limbs, polynomials(&coefficients), polynomials(d));
 
-    let special = down.drop();
-    let ModDownParts { converter, inverse, mut converted, .. } = down.parts(2 * batch)?;
-    let [mut dropped, kept] = split(&mut sums, special);
+    let ModDownParts { converter, inverse, dropped, converted } = down;
+    let special = dropped.limbs();
+    let [mut dropped, kept] = split(sums, special);
     // The special limbs first: what they hold is subtracted from all others.
     let size = group_size(queue, special.len(), batch);
-    let room = digit_rooms(&mut digits, size);
+    let room = digit_rooms(digits, size);
     let groups = pair_groups(dropped.each_mut().map(|rows| reborrow(rows)), special.len(), size);
     let words = 2 * batch * special.len() * d.degree();
     queue.for_each_with(room, groups, words, |room, (b, [mut first, mut second])| {
@@ -354,10 +352,10 @@ pub(crate) fn key_switch(
     let dropped = dropped.map(|rows| by_polynomial(rows.into_iter().map(|(_, row)| &*row), special.len()));
     let division = Division { tables, limbs, inverse, weighing: Weighing::new(tables, converter), dropped };
     let size = group_size(queue, limbs.len(), batch);
-    let mut halves = [rows_mut(&mut converted), Vec::new()];
+    let mut halves = [rows_mut(converted), Vec::new()];
     halves[1] = halves[0].split_off(batch * limbs.len());
     let room =
-        digit_rooms(&mut digits, size).into_iter().zip(pair_rooms(kept, size)).zip(pair_rooms(halves, size));
+        digit_rooms(digits, size).into_iter().zip(pair_rooms(kept, size)).zip(pair_rooms(halves, size));
     let groups = pair_groups([rows_mut(first), rows_mut(second)], limbs.len(), size);
     let words = 2 * batch * limbs.len() * d.degree();
     queue.for_each_with(room.collect(), groups, words, |((digits, sums), converted), (b, mut out)| {
