@@ -13,7 +13,7 @@ use support::{Refusal, cargo, reached, trial};
 /// The order of CONTRIBUTING.md, from the ground up: a crate may depend on crates of earlier rows only.
 const LAYERS: [&[&str]; 6] = [
     &["arras-rns", "arras-wire", "arras-vit"],
-    &["arras-cpu"],
+    &["arras-cpu", "arras-cuda"],
     &["arras-ckks"],
     &["arras-heads"],
     &["arras-secret", "arras-fit"],

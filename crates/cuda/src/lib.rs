@@ -1,0 +1,16 @@
+//! The CUDA backend of arras.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`driver`] | what is needed of a CUDA driver: `trait Driver` |
+//! | [`abi`] | the structures that kernels take |
+//! | [`images`] | compiled kernels |
+
+pub mod abi;
+pub mod driver;
+pub mod error;
+pub mod images;
+
+pub use driver::{DevicePtr, Driver};
+pub use error::DriverError;
+pub use images::{Image, Images};
