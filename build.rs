@@ -72,10 +72,8 @@ fn kernel_images() -> Result<(), String> {
             folder
         }
     };
-    let images: Vec<(String, PathBuf)> = sources
-        .names()
-        .map(|name| (name.to_owned(), folder.join(name).with_extension("fatbin")))
-        .collect();
+    let images: Vec<(String, PathBuf)> =
+        sources.names().map(|name| (name.to_owned(), folder.join(name).with_extension("fatbin"))).collect();
     for (_, image) in &images {
         println!("cargo::rerun-if-changed={}", image.display());
         if !image.is_file() {
@@ -111,7 +109,8 @@ impl Sources {
     fn visit(&mut self, root: &Path, folder: &Path) -> Result<(), String> {
         let failed = |e| format!("{}: {e}", folder.display());
         let entries: Result<Vec<_>, _> = fs::read_dir(folder).map_err(failed)?.collect();
-        let mut paths: Vec<PathBuf> = entries.map_err(failed)?.into_iter().map(|entry| entry.path()).collect();
+        let mut paths: Vec<PathBuf> =
+            entries.map_err(failed)?.into_iter().map(|entry| entry.path()).collect();
         paths.sort();
         for path in paths {
             let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_owned();
@@ -143,7 +142,9 @@ struct Nvcc {
 impl Nvcc {
     /// The compiler of `NVCC`, of the toolkit in `CUDA_HOME` or `CUDA_PATH`, of the search path, or of the usual place.
     fn find() -> Result<Self, String> {
-        for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"] {
+        for name in
+            ["NVCC", "CUDA_HOME", "CUDA_PATH", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"]
+        {
             println!("cargo::rerun-if-env-changed={name}");
         }
         let toolkits = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
