@@ -5,12 +5,14 @@
 //! | [`driver`] | what is needed of a CUDA driver: `trait Driver` |
 //! | [`abi`] | the structures that kernels take |
 //! | [`images`] | compiled kernels |
+//! | [`measure`] | the ceilings of a device |
 //! | [`nvidia`] | the driver of NVIDIA |
 
 pub mod abi;
 pub mod driver;
 pub mod error;
 pub mod images;
+pub mod measure;
 pub mod nvidia;
 
 pub use driver::{DevicePtr, Driver};
