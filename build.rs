@@ -13,6 +13,9 @@ use std::{env, fs, thread};
 /// Compute capabilities with machine code of their own; the last one's PTX serves those after it.
 const ARCHITECTURES: [u32; 3] = [80, 89, 90];
 
+/// The file beside the images that holds the hash of the `abi.h` they were compiled with.
+const ABI: &str = "abi";
+
 /// What every kernel is compiled with. A spill is a warning of ptxas and so, like every warning, an error.
 const FLAGS: [&str; 11] = [
     "-fatbin",
@@ -56,7 +59,8 @@ fn commit() -> Option<String> {
     Some(git(&["rev-parse", "--short=12", "HEAD"])? + if dirty.is_empty() { "" } else { "+" })
 }
 
-/// Writes `OUT_DIR/images.rs`: a slice of pairs of a kernel file's name, such as `ntt/forward`, and its image.
+/// Writes `OUT_DIR/images.rs`: all images by the name of their kernel file, such as `ntt/forward`, and the hash of the
+/// structures that they were compiled with.
 fn kernel_images() -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=ARRAS_CUDA_IMAGES");
     // A folder stands for all that is in it, files that come later included.
@@ -64,11 +68,15 @@ fn kernel_images() -> Result<(), String> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let sources = Sources::read(Path::new("kernels"))?;
     let folder = match env::var("ARRAS_CUDA_IMAGES") {
-        Ok(none) if none == "none" => return write_list(&out, &[]),
+        Ok(none) if none == "none" => return write_list(&out, "0", &[]),
         Ok(folder) => fs::canonicalize(&folder).map_err(|e| format!("ARRAS_CUDA_IMAGES={folder}: {e}"))?,
         Err(_) => {
             let folder = out.join("images");
             Nvcc::find()?.compile_all(&sources, &folder)?;
+            write(
+                &folder.join(ABI),
+                &format!("{:#018x}", fnv1a(&read(Path::new("kernels/include/abi.h"))?)),
+            )?;
             folder
         }
     };
@@ -80,15 +88,19 @@ fn kernel_images() -> Result<(), String> {
             return Err(format!("{}: no such kernel image", image.display()));
         }
     }
-    write_list(&out, &images)
+    let abi = folder.join(ABI);
+    println!("cargo::rerun-if-changed={}", abi.display());
+    let hash = String::from_utf8(read(&abi)?).map_err(|e| format!("{}: {e}", abi.display()))?;
+    write_list(&out, hash.trim(), &images)
 }
 
-fn write_list(out: &Path, images: &[(String, PathBuf)]) -> Result<(), String> {
-    let mut list = String::from("&[\n");
+fn write_list(out: &Path, abi: &str, images: &[(String, PathBuf)]) -> Result<(), String> {
+    let mut list = format!("arras_cuda::Images {{ abi: {abi}, images: &[\n");
     for (name, path) in images {
-        writeln!(list, "    ({name:?}, include_bytes!({path:?})),").map_err(|e| e.to_string())?;
+        writeln!(list, "    arras_cuda::Image {{ name: {name:?}, bytes: include_bytes!({path:?}) }},")
+            .map_err(|e| e.to_string())?;
     }
-    list.push_str("]\n");
+    list.push_str("] }\n");
     write(&out.join("images.rs"), &list)
 }
 
@@ -189,7 +201,7 @@ impl Nvcc {
         command.args(FLAGS).args(code_flags()).arg("-o").arg(image).arg(source);
         let hooks = ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"].map(env::var_os);
         let options = format!("{command:?}{hooks:?}{}", self.version);
-        let stamp = format!("{:016x}", fnv1a(&[options.as_bytes(), headers, &read(source)?]));
+        let stamp = format!("{:016x}", fnv1a(&[options.as_bytes(), headers, &read(source)?].concat()));
         let stamp_file = image.with_extension("stamp");
         if image.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|kept| kept == stamp) {
             return Ok(());
@@ -212,10 +224,10 @@ fn code_flags() -> impl Iterator<Item = String> {
     machine.chain(later)
 }
 
-/// 64-bit FNV-1a of the parts, each ended so that moving a byte from one to the next is a change.
-fn fnv1a(parts: &[&[u8]]) -> u64 {
-    let bytes = parts.iter().flat_map(|part| part.iter().chain(&[0xFF]));
-    bytes.fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+/// 64-bit FNV-1a. Of `abi.h` it is `arras_cuda::abi::HASH`.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, step)
 }
 
 fn variable(name: &str) -> Result<String, String> {

@@ -48,6 +48,9 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Check the arithmetic of a device against the oracle
     Selftest(doctor::Selftest),
+    /// What a device reaches at most
+    #[cfg(feature = "cuda")]
+    Bench(super::bench::Bench),
     /// Shell completions or man pages
     Docs(Docs),
 }
@@ -90,6 +93,8 @@ impl Arguments {
             Command::Decrypt(command) => command.run(common),
             Command::Doctor(command) => command.run(common),
             Command::Selftest(command) => command.run(common),
+            #[cfg(feature = "cuda")]
+            Command::Bench(command) => command.run(common),
             Command::Docs(command) => command.run(),
         })
     }

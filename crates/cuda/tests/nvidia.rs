@@ -15,7 +15,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const SCENARIO: &str = "ARRAS_TEST_SCENARIO";
 
 /// Name, behaviour of the library, and what has to happen.
-const SCENARIOS: [(&str, &str, fn() -> Result<(), String>); 8] = [
+type Scenario = (&'static str, &'static str, fn() -> Result<(), String>);
+
+const SCENARIOS: [Scenario; 8] = [
     ("a stub of the toolkit is no driver", "stub", || {
         expect(
             NvidiaDriver::count(),

@@ -8,6 +8,7 @@ use cudarc::cublas::sys::{cublasHandle_t, cublasOperation_t};
 use cudarc::driver::sys::CUstream;
 use libloading::Library;
 
+use super::context::why;
 use crate::driver::{Gemm, Result};
 use crate::error::DriverError;
 
@@ -55,8 +56,8 @@ impl Blas {
         for name in LIBRARIES {
             // SAFETY: the library's initialisation routines have no requirements.
             match unsafe { Library::new(*name) } {
-                Ok(library) => return Self::of(library).map_err(|error| missing(&error.to_string())),
-                Err(error) if reason.is_empty() => reason = error.to_string(),
+                Ok(library) => return Self::of(library).map_err(|error| missing(&why(&error))),
+                Err(error) if reason.is_empty() => reason = why(&error),
                 Err(_) => {}
             }
         }

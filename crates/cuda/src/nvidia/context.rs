@@ -27,18 +27,23 @@ pub(super) fn open_library() -> Result<(Library, u32)> {
                 let version = version(&library)?;
                 return Ok((library, version));
             }
-            Err(error) if reason.is_empty() => reason = error.to_string(),
+            Err(error) if reason.is_empty() => reason = why(&error),
             Err(_) => {}
         }
     }
     Err(DriverError::NoDriver { reason })
 }
 
+/// What the dynamic linker said, which the error itself keeps to its source.
+pub(super) fn why(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 fn version(library: &Library) -> Result<u32> {
     type GetVersion = unsafe extern "C" fn(*mut c_int) -> u32;
     // SAFETY: the symbol has had this signature since the first version of the driver.
     let get_version = unsafe { library.get::<GetVersion>(b"cuDriverGetVersion\0") }
-        .map_err(|error| DriverError::NoDriver { reason: error.to_string() })?;
+        .map_err(|error| DriverError::NoDriver { reason: why(&error) })?;
     let mut found: c_int = 0;
     // SAFETY: the call writes one integer and may come before cuInit.
     let code = unsafe { get_version(&mut found) };
