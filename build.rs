@@ -177,18 +177,19 @@ impl Nvcc {
             .into())
     }
 
-    /// Compiles what changed, as many files at a time as Cargo runs jobs.
+    /// Compiles what changed with as many processes as Cargo runs jobs: some files at a time, some architectures of each.
     fn compile_all(&self, sources: &Sources, folder: &Path) -> Result<(), String> {
         let jobs = variable("NUM_JOBS")?.parse().unwrap_or(1);
+        let threads = usize::min(jobs, ARCHITECTURES.len() + 1);
         let queue = Mutex::new(sources.kernels.iter());
         let work = || -> Result<(), String> {
             while let Some((name, source)) = queue.lock().map_err(|e| e.to_string())?.next() {
-                self.compile(source, &folder.join(name).with_extension("fatbin"), &sources.headers)?;
+                self.compile(source, &folder.join(name).with_extension("fatbin"), &sources.headers, threads)?;
             }
             Ok(())
         };
         let results: Vec<Result<(), String>> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+            let workers: Vec<_> = (0..jobs.div_ceil(threads)).map(|_| scope.spawn(work)).collect();
             let joined = workers.into_iter().map(|worker| worker.join());
             joined.map(|result| result.unwrap_or_else(|_| Err("a compiling thread failed".into()))).collect()
         });
@@ -196,7 +197,7 @@ impl Nvcc {
         if errors.is_empty() { Ok(()) } else { Err(errors.join("\n")) }
     }
 
-    fn compile(&self, source: &Path, image: &Path, headers: &[u8]) -> Result<(), String> {
+    fn compile(&self, source: &Path, image: &Path, headers: &[u8], threads: usize) -> Result<(), String> {
         let mut command = Command::new(&self.program);
         command.args(FLAGS).args(code_flags()).arg("-o").arg(image).arg(source);
         let hooks = ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"].map(env::var_os);
@@ -209,6 +210,7 @@ impl Nvcc {
         if let Some(folder) = image.parent() {
             fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         }
+        command.arg(format!("--threads={threads}"));
         let output = command.output().map_err(|e| format!("{}: {e}", self.program.display()))?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);

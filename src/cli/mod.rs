@@ -28,7 +28,7 @@ macro_rules! features {
 }
 
 #[cfg(all(feature = "cli", feature = "cuda"))]
-pub mod bench;
+pub mod ceilings;
 pub mod classify;
 pub mod device;
 

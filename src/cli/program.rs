@@ -48,9 +48,10 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Check the arithmetic of a device against the oracle
     Selftest(doctor::Selftest),
-    /// What a device reaches at most
+    /// What a device reaches
     #[cfg(feature = "cuda")]
-    Bench(super::bench::Bench),
+    #[command(subcommand)]
+    Bench(super::ceilings::Ceilings),
     /// Shell completions or man pages
     Docs(Docs),
 }

@@ -1,4 +1,4 @@
-//! `bench`: what a machine reaches.
+//! `bench device`: what a GPU reaches at most.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,21 +17,16 @@ use crate::KERNELS;
 /// The version of the record.
 const SCHEMA: u32 = 1;
 
-/// Arguments of `bench`.
-#[derive(Args, Debug)]
-pub struct Bench {
-    #[command(subcommand)]
-    what: What,
-}
-
+/// What else than cases `bench` measures.
 #[derive(Subcommand, Debug)]
-enum What {
+pub enum Ceilings {
     /// The ceilings of a GPU: instruction rates, bandwidths, launch gaps, copies
     Device(DeviceBench),
 }
 
+/// Arguments of `bench device`.
 #[derive(Args, Debug)]
-struct DeviceBench {
+pub struct DeviceBench {
     /// Keep the record, with every sample, in this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -92,14 +87,14 @@ impl Text for Record {
     }
 }
 
-impl Bench {
+impl Ceilings {
     /// Runs the command.
     ///
     /// # Errors
     /// A device that cannot be had or that fails, a file that cannot be written.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
-        match &self.what {
-            What::Device(command) => command.run(common),
+        match self {
+            Self::Device(command) => command.run(common),
         }
     }
 }
