@@ -56,15 +56,15 @@ struct Uncorrected {
         return x * w.value - self().times_modulus(high_product_short(x, w.quotient));
     }
 
-    // From x < 72q to [0, 2q). With s = max(0, bits of q - 25) or any s such that x < 2^(32 + s) and 2^s < q/2, the estimate
+    // From x < 124q to [0, 2q). With s = max(0, bits of q - 25) or any s such that x < 2^(32 + s) and 2^s < q/2, the estimate
     // floor(floor(x / 2^s) floor(2^(32 + s) / q) / 2^32) is never above x/q, and short of it by less than
-    // 1 + 2^s / q + x / 2^(32 + s) < 2, as 72q < 0.6 2^(32 + s).
+    // 1 + 2^s / q + x / 2^(32 + s) < 2, as 124q < 0.97 2^(32 + s).
     DEVICE u64 reduce_lazy(u64 x) const {
         const u32 k = __umulhi((u32)(x >> self().shift()), self().reciprocal);
         return x - self().times_modulus(k);
     }
 
-    // From x < 72q to [0, q).
+    // From x < 124q to [0, q).
     DEVICE u64 canonical(u64 x) const { return correct(reduce_lazy(x), self().q()); }
 
     // From x < 4q to [0, q).
@@ -105,6 +105,7 @@ struct Uncorrected {
 };
 
 struct Lazy : Uncorrected<Lazy> {
+    static constexpr bool LEAN = false;
     u64 modulus;
     u32 reciprocal, bits;
 
@@ -123,6 +124,7 @@ struct Lazy : Uncorrected<Lazy> {
 };
 
 struct Shifted : Uncorrected<Shifted> {
+    static constexpr bool LEAN = true;    // few registers for the modulus
     u32 c, reciprocal;
 
     DEVICE Shifted(const Limb& limb) : c(limb.shifted), reciprocal((u32)limb.barrett_high) {}
@@ -142,6 +144,7 @@ template <class W>
 struct Harvey {
     typedef W Word;
     typedef typename FactorOf<W>::type Factor;
+    static constexpr bool LEAN = false;
 
     W modulus;
 

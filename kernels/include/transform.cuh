@@ -43,6 +43,16 @@ struct Rows : Tile<12, 0, COLUMNS, ROWS> {
     static DEVICE u64 distance(u32 step, u32) { return step; }
 };
 
+// Blocks to a multiprocessor, so that a thread has 80 registers where the form needs few, else 96.
+template <class Form>
+__host__ DEVICE constexpr u32 blocks(u32 threads) {
+    const u32 registers = Form::LEAN && threads > 128 ? 80 : 96;
+    return threads * registers > 32768 ? 1 : 65536 / (threads * registers);
+}
+
+#define TRANSFORM(name, Arguments, Form, ...)                                                                          \
+    KERNEL(name, Arguments, (__VA_ARGS__::THREADS), (blocks<Form>(__VA_ARGS__::THREADS)))
+
 // Calls `f(r, position)` for the values of a thread that are held at bit BIT of the tile.
 template <class T, int BIT, class F>
 DEVICE void each_value(u32 block, u32 log_degree, F f) {

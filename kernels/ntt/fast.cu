@@ -1,38 +1,32 @@
 // Transforms of polynomials in one or two kernels. See include/transform.cuh.
 #include "../include/transform.cuh"
 
-// Blocks to a multiprocessor: at 80 registers a thread, 96 for small blocks.
-__host__ DEVICE constexpr u32 blocks(u32 threads) { return threads == 128 ? 5 : threads == 256 ? 3 : 1; }
-
-#define TRANSFORM(name, ...)                                                                                           \
-    KERNEL(name, TransformArgs, (__VA_ARGS__::THREADS), blocks(__VA_ARGS__::THREADS))
-
 #define WHOLE(log, form, Form)                                                                                         \
-    TRANSFORM(arras_ntt_whole_##log##_##form, Whole<log>) {                                                                  \
+    TRANSFORM(arras_ntt_whole_##log##_##form, TransformArgs, Form, Whole<log>) {                                           \
         DYNAMIC_SHARED(u64, shared);                                                                                   \
         forward_kernel<Whole<log>, true, Form>(args, shared);                                                          \
     }                                                                                                                  \
-    TRANSFORM(arras_intt_whole_##log##_##form, Whole<log>) {                                                                 \
+    TRANSFORM(arras_intt_whole_##log##_##form, TransformArgs, Form, Whole<log>) {                                          \
         DYNAMIC_SHARED(u64, shared);                                                                                   \
         inverse_kernel<Whole<log>, true, Form>(args, shared);                                                          \
     }
 
 #define COLUMNS(rows, form, Form)                                                                                      \
-    TRANSFORM(arras_ntt_columns_##rows##_##form, Columns<rows>) {                                                            \
+    TRANSFORM(arras_ntt_columns_##rows##_##form, TransformArgs, Form, Columns<rows>) {                                     \
         DYNAMIC_SHARED(u64, shared);                                                                                   \
         forward_kernel<Columns<rows>, false, Form>(args, shared);                                                      \
     }                                                                                                                  \
-    TRANSFORM(arras_intt_columns_##rows##_##form, Columns<rows>) {                                                           \
+    TRANSFORM(arras_intt_columns_##rows##_##form, TransformArgs, Form, Columns<rows>) {                                    \
         DYNAMIC_SHARED(u64, shared);                                                                                   \
         inverse_kernel<Columns<rows>, true, Form>(args, shared);                                                       \
     }
 
 #define ROWS(rows, columns, form, Form)                                                                                \
-    TRANSFORM(arras_ntt_rows_##rows##_##columns##_##form, Rows<rows, columns>) {                                             \
+    TRANSFORM(arras_ntt_rows_##rows##_##columns##_##form, TransformArgs, Form, Rows<rows, columns>) {                      \
         DYNAMIC_SHARED(u64, shared);                                                                                   \
         forward_kernel<Rows<rows, columns>, true, Form>(args, shared);                                                 \
     }                                                                                                                  \
-    TRANSFORM(arras_intt_rows_##rows##_##columns##_##form, Rows<rows, columns>) {                                            \
+    TRANSFORM(arras_intt_rows_##rows##_##columns##_##form, TransformArgs, Form, Rows<rows, columns>) {                     \
         DYNAMIC_SHARED(u64, shared);                                                                                   \
         inverse_kernel<Rows<rows, columns>, false, Form>(args, shared);                                                \
     }
