@@ -72,6 +72,18 @@ struct Uncorrected {
         return correct(correct(x, self().template multiple<2>()), self().q());
     }
 
+    // From p = high 2^64 + low < 2^(63 + n), n the bits of q, to [0, q): 64 products of a canonical residue with one below
+    // q are in range, as is one with a lazy value. Barrett: with h = floor(p / 2^(n-1)) < 2^64 the quotient
+    // floor(h barrett / 2^64) is at most 5 short.
+    DEVICE u64 reduce_wide(u64 low, u64 high, u64 barrett) const {
+        const u64 quotient = high_product_short(self().leading(low, high), barrett);
+        return canonical(low - self().times_modulus(quotient));
+    }
+    // floor(2^(63 + n) / q), for `reduce_wide`.
+    static DEVICE u64 barrett(const Limb& limb) {
+        return limb.barrett_high << (limb.bits - 1) | limb.barrett_low >> (65 - limb.bits);
+    }
+
     // Cooley and Tukey's butterfly: from x < aq and any y to x, y < (a + 4) q. With canonical inputs, values stay
     // below (1 + 4s) q after s stages: 69q < 2^64 for s = 17.
     DEVICE void forward(u64& x, u64& y, Factor w) const {
@@ -109,12 +121,12 @@ struct Lazy : Uncorrected<Lazy> {
     u64 modulus;
     u32 reciprocal, bits;
 
-    DEVICE Lazy(const Limb& limb) : modulus(limb.q) {
-        bits = limb.bits > 25 ? limb.bits - 25 : 0;
-        reciprocal = (u32)(limb.barrett_high >> (32 - bits));
+    DEVICE Lazy(const Limb& limb) : modulus(limb.q), bits(limb.bits) {
+        reciprocal = (u32)(limb.barrett_high >> (32 - shift()));
     }
     DEVICE u64 q() const { return modulus; }
-    DEVICE u32 shift() const { return bits; }
+    DEVICE u32 shift() const { return bits > 25 ? bits - 25 : 0; }
+    DEVICE u64 leading(u64 low, u64 high) const { return high << (65 - bits) | low >> (bits - 1); }
     template <u32 K>
     DEVICE u64 multiple() const {
         return K * modulus;
@@ -125,12 +137,17 @@ struct Lazy : Uncorrected<Lazy> {
 
 struct Shifted : Uncorrected<Shifted> {
     static constexpr bool LEAN = true;    // few registers for the modulus
-    u32 c, reciprocal;
+    u32 c, reciprocal, bits;
 
-    DEVICE Shifted(const Limb& limb) : c(limb.shifted), reciprocal((u32)limb.barrett_high) {}
+    DEVICE Shifted(const Limb& limb) : c(limb.shifted), reciprocal((u32)limb.barrett_high), bits(limb.bits) {}
     DEVICE u64 q() const { return multiple<1>(); }
     // Not the shift of Lazy: the high word of x costs nothing, and 2^32 < q/2.
     DEVICE u32 shift() const { return 32; }
+    // q has at least 34 bits: two shifts of neighbouring words.
+    DEVICE u64 leading(u64 low, u64 high) const {
+        const u32 first = (u32)((high << 32 | low >> 32) >> (bits - 33)), second = (u32)(high >> (bits - 33));
+        return (u64)second << 32 | first;
+    }
     template <u32 K>
     DEVICE u64 multiple() const {
         return (u64)(K * c) << 32 | K;

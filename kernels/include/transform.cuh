@@ -43,15 +43,15 @@ struct Rows : Tile<12, 0, COLUMNS, ROWS> {
     static DEVICE u64 distance(u32 step, u32) { return step; }
 };
 
-// Blocks to a multiprocessor, so that a thread has 80 registers where the form needs few, else 96.
-template <class Form>
-__host__ DEVICE constexpr u32 blocks(u32 threads) {
-    const u32 registers = Form::LEAN && threads > 128 ? 80 : 96;
+// Blocks to a multiprocessor at the given number of registers to a thread.
+__host__ DEVICE constexpr u32 blocks(u32 threads, u32 registers) {
     return threads * registers > 32768 ? 1 : 65536 / (threads * registers);
 }
 
+// A kernel for tiles of a kind (the last argument): 80 registers where the form needs few, else 96 or more.
 #define TRANSFORM(name, Arguments, Form, ...)                                                                          \
-    KERNEL(name, Arguments, (__VA_ARGS__::THREADS), (blocks<Form>(__VA_ARGS__::THREADS)))
+    KERNEL(name, Arguments, (__VA_ARGS__::THREADS),                                                                    \
+           (blocks(__VA_ARGS__::THREADS, Form::LEAN && __VA_ARGS__::THREADS > 128 ? 80 : 96)))
 
 // Calls `f(r, position)` for the values of a thread that are held at bit BIT of the tile.
 template <class T, int BIT, class F>
