@@ -22,3 +22,13 @@ struct StreamArgs {
     u32 reserved;
 };
 static_assert(sizeof(StreamArgs) == 32, "measure.rs");
+
+// Operands of the kernels that are only compiled, so that their instructions can be counted.
+struct CountArgs {
+    Limb limb;
+    const u64* from;
+    const u64* other;
+    u64* to;
+    const Factor* factors;
+};
+static_assert(sizeof(CountArgs) == 128, "counts.cu");
