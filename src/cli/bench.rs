@@ -21,7 +21,11 @@ const RECORDS: &str = "records";
 
 /// Arguments of `bench`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[cfg(feature = "cuda")]
+    #[command(subcommand)]
+    ceilings: Option<super::ceilings::Ceilings>,
     /// File for the record; without it, the record goes to `records/` of the checkout that is the current folder
     #[arg(value_name = "FILE")]
     record: Option<PathBuf>,
@@ -80,6 +84,10 @@ impl Bench {
     /// # Errors
     /// A device that cannot be had, a case that does not agree with the oracle, or no place for the record.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        #[cfg(feature = "cuda")]
+        if let Some(ceilings) = &self.ceilings {
+            return ceilings.run(common);
+        }
         common.require_cpu("the benchmarks")?;
         // One thread unless another number is asked for: what scales is known apart from what is fast.
         let cpu = Cpu::with(CpuOptions { threads: common.threads.max(1), path: common.simd })?;

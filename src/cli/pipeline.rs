@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 use arras_ckks::Context;
-use arras_cpu::Cpu;
 use arras_fit::{Features, metrics};
 use arras_heads::layout::Groups;
 use arras_heads::{Head, Layout, LinearHead, Plan, Preset, Query, Rates, Reply};
@@ -13,6 +12,7 @@ use arras_secret::{Cipher, SecretKey};
 use serde::Serialize;
 
 use super::crypt::parse_fingerprint;
+use super::device::{Device, threads};
 use super::embed::Embedded;
 
 /// What the paper (arXiv 2511.20983) reports from encoding to decryption, per image.
@@ -98,9 +98,9 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Features beyond the preset's bounds, a head that does not fit them.
-pub fn run(backend: Cpu, preset: &'static Preset, head: &Head, embedded: &Embedded) -> Result<Outcome> {
+pub fn run(backend: Device, preset: &'static Preset, head: &Head, embedded: &Embedded) -> Result<Outcome> {
     let features = &embedded.features;
-    let (threads, name) = (backend.threads(), backend.name());
+    let (threads, name) = (threads(&backend), backend.name());
     let context = Context::new(backend, preset.params.clone())?;
     let key = SecretKey::generate(&preset.params)?;
     let road = Road {
@@ -153,8 +153,8 @@ pub fn run(backend: Cpu, preset: &'static Preset, head: &Head, embedded: &Embedd
 
 /// Client and server, joined by bytes.
 struct Road<'c> {
-    cipher: Cipher<'c, Cpu>,
-    server: LinearHead<'c, Cpu>,
+    cipher: Cipher<'c, Device>,
+    server: LinearHead<'c, Device>,
     backbone: Option<[u8; 32]>,
 }
 

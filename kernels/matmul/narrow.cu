@@ -1,0 +1,62 @@
+// The product of a matrix of small integers with rows of residues, in integer multiply-adds.
+//
+// A residue is split into a lower piece of p bits and the rest; the two sums of products with 32-bit weights are 64-bit integers. They
+// do not overflow if columns * 2^max(p, bits of q - p) * max |weight| < 2^63, which the caller checks.
+#include "../include/fast.h"
+#include "../include/residue.cuh"
+
+constexpr u32 COLUMNS = 16, SLICES = 16;    // of a block: coefficients, and parts into which the sum is cut
+
+// Grid: x covers N by COLUMNS, y the limbs, z the tiles of ROWS rows. A thread sums one slice for one coefficient and all
+// rows of the tile: lane bits 0 .. 3 are the coefficient, lane bit 4 and the warp are the slice.
+template <u32 ROWS>
+DEVICE void narrow_product(const NarrowProductArgs& args, i64* shared) {
+    const Shape& shape = args.shape;
+    const u32 column = threadIdx.x % COLUMNS, slice = threadIdx.x / COLUMNS, warp = threadIdx.x / 32;
+    const u32 at = blockIdx.x * COLUMNS + column, l = blockIdx.y, n = 1u << shape.log_degree;
+    const i32* weights = args.weights + (u64)blockIdx.z * args.columns * ROWS;
+    const u32 mask = (1u << args.piece) - 1;
+    i64 sum[2][ROWS] = {};
+    if (at < n) {
+#pragma unroll 4
+        for (u32 c = slice; c < args.columns; c += SLICES) {
+            const u64 x = row(args.input, shape, c, l)[at];
+            const i32 low = (i32)((u32)x & mask), high = (i32)(x >> args.piece);
+            const i32* weight = weights + (u64)c * ROWS;
+#pragma unroll
+            for (u32 r = 0; r < ROWS; r++) {
+                sum[0][r] += (i64)low * weight[r];
+                sum[1][r] += (i64)high * weight[r];
+            }
+        }
+    }
+    // The two slices of a warp, then the warps: [piece][row][warp][column].
+#pragma unroll
+    for (u32 piece = 0; piece < 2; piece++)
+#pragma unroll
+        for (u32 r = 0; r < ROWS; r++) {
+            const i64 both = sum[piece][r] + __shfl_xor_sync(~0u, sum[piece][r], 16);
+            if (slice % 2 == 0) shared[((piece * ROWS + r) * (SLICES / 2) + warp) * COLUMNS + column] = both;
+        }
+    __syncthreads();
+    const Limb& limb = shape.limb[shape.id[l]];
+    const u32 first = blockIdx.z * ROWS;
+    for (u32 r = slice; r < ROWS && first + r < shape.batch; r += SLICES) {
+        i64 total[2] = {};
+        for (u32 piece = 0; piece < 2; piece++)
+            for (u32 w = 0; w < SLICES / 2; w++)
+                total[piece] += shared[((piece * ROWS + r) * (SLICES / 2) + w) * COLUMNS + column];
+        const i128 value = total[0] + (i128)total[1] * (i64)(1ull << args.piece);
+        if (at < n) row(args.out, shape, first + r, l)[at] = reduce_signed(value, limb);
+    }
+}
+
+KERNEL(arras_matrix_narrow_8, NarrowProductArgs, 256) {
+    DYNAMIC_SHARED(i64, shared);
+    narrow_product<8>(args, shared);
+}
+
+KERNEL(arras_matrix_narrow_16, NarrowProductArgs, 256) {
+    DYNAMIC_SHARED(i64, shared);
+    narrow_product<16>(args, shared);
+}
