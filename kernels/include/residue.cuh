@@ -45,3 +45,8 @@ DEVICE u64 multiply_lazy(u64 x, Factor w, u64 q) { return x * w.value - multiply
 
 // The representative in (-q/2, q/2].
 DEVICE i64 centre(u64 x, u64 q) { return x > q / 2 ? i64(x) - i64(q) : i64(x); }
+
+// Notes the place of something that is wrong in the data; the smallest place stays.
+DEVICE void report(u64* fault, u64 place) {
+    atomicMin(reinterpret_cast<unsigned long long*>(fault), static_cast<unsigned long long>(place));
+}

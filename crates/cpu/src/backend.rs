@@ -1,11 +1,10 @@
 //! The contract of `arras-rns` on host memory.
 
 use arras_rns::poly::Extent;
-use arras_rns::switching::ModDownParts;
+use arras_rns::switching::{KeySwitchParts, ModDownParts};
 use arras_rns::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Modulus,
-    Packing, Positions, PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut,
-    check,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Modulus, Packing, Positions,
+    PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check,
 };
 
 use crate::kernels;
@@ -684,24 +683,24 @@ impl Backend for Cpu {
         })
     }
 
-    fn mod_down(
+    fn mod_down_parts(
         &self,
         queue: &Queue,
         tables: &Tables,
-        plan: &mut ModDownPlan<Self>,
+        parts: &mut ModDownParts<'_, Self>,
         out: &mut ViewMut<'_, Self, Evaluation>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        let kept = input.clone().with_limbs(plan.keep())?;
+        let ModDownParts { converter, inverse, dropped, converted } = parts;
+        let kept = input.clone().with_limbs(converted.limbs())?;
         check::unary("mod_down", tables, out, &Input::from(kept.clone()))?;
-        let dropped_input = input.clone().with_limbs(plan.drop())?;
-        let ModDownParts { converter, inverse, mut dropped, mut converted } = plan.parts(input.batch())?;
-        self.intt(queue, tables, &mut dropped, dropped_input.into())?;
-        self.base_convert(queue, tables, converter, &mut converted, &dropped.as_view())?;
+        let dropped_input = input.clone().with_limbs(dropped.limbs())?;
+        self.intt(queue, tables, dropped, dropped_input.into())?;
+        self.base_convert(queue, tables, converter, converted, &dropped.as_view())?;
         // Transform, difference and product row by row, while the row is in the cache.
         let limbs = out.limbs();
         let words = out.batch() * limbs.len() * out.degree();
-        let items = rows_mut(out).into_iter().zip(rows_mut(&mut converted)).zip(rows(&kept)).collect();
+        let items = rows_mut(out).into_iter().zip(rows_mut(converted)).zip(rows(&kept)).collect();
         queue.for_each(items, words, |(((limb, out), (_, converted)), (_, kept))| {
             let table = tables.limb(limb);
             table.ntt(converted);
@@ -710,14 +709,14 @@ impl Backend for Cpu {
         })
     }
 
-    fn gadget_product(
+    fn gadget_product_parts(
         &self,
         queue: &Queue,
         tables: &Tables,
-        plan: &mut KeySwitchPlan<Self>,
+        parts: &mut KeySwitchParts<'_, Self>,
         key: &Prepared,
     ) -> Result<()> {
-        let (digits, mut sums) = plan.gadget_operands()?;
+        let (digits, mut sums) = parts.gadget_operands();
         for (component, sum) in sums.iter().enumerate() {
             let right = PreparedView { prepared: key, first: component, term_stride: 2, batch_stride: 0 };
             check::inner_product(tables, sum, &digits, right)?;

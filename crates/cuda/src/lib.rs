@@ -4,13 +4,23 @@
 //! |---|---|
 //! | [`driver`] | what is needed of a CUDA driver: `trait Driver` |
 //! | [`abi`] | the structures that kernels take |
-//! | [`images`] | compiled kernels |
+//! | [`images`], [`kernels`] | compiled kernels; which of them are launched |
+//! | [`memory`], [`queue`], [`tables`] | device memory, streams, constants |
+//! | [`backend`] | the contract of `arras-rns` |
 
 pub mod abi;
+pub mod backend;
+mod call;
 pub mod driver;
 pub mod error;
 pub mod images;
+pub mod kernels;
+pub mod memory;
+pub mod queue;
+pub mod tables;
 
+pub use backend::Cuda;
 pub use driver::{DevicePtr, Driver};
 pub use error::DriverError;
 pub use images::{Image, Images};
+pub use kernels::Kernel;
