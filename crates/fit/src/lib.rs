@@ -2,6 +2,7 @@
 //!
 //! - [`features`]: the file of CLS tokens; [`import`]: the same from NumPy, CSV and foreign safetensors files.
 //! - [`ridge`]: multi-class ridge regression in closed form, its penalty chosen by leaving groups out.
+//! - [`statistics`]: the same fit from sums over rows, for clients that send nothing else; [`split`]: rows over clients.
 //! - [`mod@train`]: features to a [`Head`](arras_heads::Head) with its model card.
 //! - [`metrics`]: confusion, accuracy, AUC and calibration with intervals by group bootstrap.
 //! - [`baseline`]: what colour alone can tell.
@@ -16,6 +17,8 @@ pub mod import;
 pub mod metrics;
 mod random;
 pub mod ridge;
+pub mod split;
+pub mod statistics;
 pub mod tiles;
 pub mod train;
 
