@@ -14,6 +14,24 @@ use crate::{Ciphertext, Context, Error, Result};
 /// Most parties that hold shares.
 pub const MAX_PARTIES: u32 = 1000;
 
+/// Bits of flooding beyond the noise that it hides.
+pub const FLOODING_MARGIN: u32 = 40;
+/// Largest magnitude of one coefficient of fresh noise.
+const NOISE: u64 = 21;
+
+/// log2 of the flooding that hides the noise of `uploads` added ciphertexts: each share adds integers uniform in
+/// `[-2^bits, 2^bits)`, at least `2^40` times the largest noise.
+pub const fn flooding_bits(uploads: u32) -> u32 {
+    FLOODING_MARGIN + (NOISE * uploads as u64).next_power_of_two().trailing_zeros()
+}
+
+/// Largest error of a decrypted sum: the noise of the uploads, the flooding of the shares, and the noise of encrypting the
+/// shares under the receiver's key, `N * 21 * 2 + 21` each.
+pub fn noise_bound(degree: usize, uploads: u32, shares: u32) -> f64 {
+    let of_share = f64::from(flooding_bits(uploads)).exp2() + (2 * degree + 1) as f64 * NOISE as f64;
+    NOISE as f64 * f64::from(uploads) + of_share * f64::from(shares)
+}
+
 /// `lambda_j` at 0 for the point `own` among `points`, for each of the limbs.
 ///
 /// # Errors

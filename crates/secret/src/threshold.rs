@@ -15,24 +15,6 @@ use zeroize::Zeroizing;
 use crate::sampling::SecretRng;
 use crate::{Cipher, Error, PublicKey, Result, SecretKey};
 
-/// Bits of flooding beyond the noise that it hides.
-pub const FLOODING_MARGIN: u32 = 40;
-/// Largest magnitude of one coefficient of fresh noise.
-const NOISE: u64 = 21;
-
-/// log2 of the flooding that hides the noise of `uploads` added ciphertexts: each share adds integers uniform in
-/// `[-2^bits, 2^bits)`, at least `2^40` times the largest noise.
-pub const fn flooding_bits(uploads: u32) -> u32 {
-    FLOODING_MARGIN + (NOISE * uploads as u64).next_power_of_two().trailing_zeros()
-}
-
-/// Largest error of a decrypted sum: the noise of the uploads, the flooding of the shares, and the noise of encrypting the
-/// shares under the receiver's key, `N * 21 * 2 + 21` each.
-pub fn noise_bound(degree: usize, uploads: u32, shares: u32) -> f64 {
-    let of_share = f64::from(flooding_bits(uploads)).exp2() + (2 * degree + 1) as f64 * NOISE as f64;
-    NOISE as f64 * f64::from(uploads) + of_share * f64::from(shares)
-}
-
 /// One party's share of a key, `f_i(j)` with residues modulo every prime of Q, or a sum of such shares for one j. Overwritten when
 /// dropped; has no `Debug` output beyond its point.
 pub struct KeyShare {
@@ -250,7 +232,7 @@ pub fn decryption_share<B: Backend>(
     let mut mask = context.allocate(limbs, batch)?;
     let labels = arras_ckks::bytes::labels(common(request.seed), batch);
     backend.expand_seed(queue, tables, &mut mask.view_mut(), &labels)?;
-    let mut partial = flooding(context, batch, flooding_bits(request.uploads))?;
+    let mut partial = flooding(context, batch, threshold::flooding_bits(request.uploads))?;
     backend.multiply_accumulate(
         queue,
         tables,

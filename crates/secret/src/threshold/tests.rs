@@ -3,7 +3,9 @@ use arras_ckks::{Context, Params, Security, Spec, threshold};
 use arras_cpu::Cpu;
 use arras_rns::prime::shifted_primes;
 
-use super::{KeyShare, Request, decryption_share, flooding_bits, noise_bound, reduce};
+use arras_ckks::threshold::{flooding_bits, noise_bound};
+
+use super::{KeyShare, Request, decryption_share, reduce};
 use crate::sampling::SecretRng;
 use crate::{Cipher, PublicKey, SecretKey};
 
