@@ -83,6 +83,16 @@ impl Local {
         (self.training.len(), self.held_out.len())
     }
 
+    /// Indices of the rows that train, ascending.
+    pub fn training(&self) -> &[usize] {
+        &self.training
+    }
+
+    /// All rows, projected and clipped, `[n][d]`, and their classes.
+    pub fn clipped_rows(&self) -> (&[f32], &[usize]) {
+        (&self.rows, &self.classes)
+    }
+
     /// Rows whose norm exceeded the bound and was cut to it.
     pub fn clipped(&self) -> usize {
         self.clipped

@@ -90,6 +90,11 @@ impl<B: Backend, J: Journal> Party<B, J> {
         &self.journal
     }
 
+    /// Stores something under a name of its own, once.
+    pub(crate) fn keep(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        Ok(self.journal.put(name, bytes)?)
+    }
+
     fn sign(&self, message: Message, roster: Option<&Roster>) -> Result<Vec<u8>> {
         let signature = self.identity.signing.sign(&message.signed_bytes(roster.map(Roster::hash))?);
         Ok(Signed { from: self.name.clone(), message, signature }.encode()?)
