@@ -51,6 +51,17 @@ impl<'c, B: Backend> Cipher<'c, B> {
         Ok(Self { context, id: key.id(), secret })
     }
 
+    /// A key that is not a [`SecretKey`], such as a sum of several.
+    #[cfg(test)]
+    pub(crate) fn for_tests(context: &'c Context<B>, secret: Poly<B, Coefficient>) -> Self {
+        let mut secret = secret.retag();
+        context
+            .backend()
+            .ntt(context.queue(), context.tables(), &mut secret.view_mut(), Input::InPlace)
+            .unwrap();
+        Self { context, id: KeyId::default(), secret }
+    }
+
     /// The id of the key.
     pub fn key_id(&self) -> KeyId {
         self.id
@@ -72,12 +83,10 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// # Errors
     /// [`Error::Randomness`], or a failing device.
     pub fn encrypt(&self, plaintext: &Plaintext<B>) -> Result<Ciphertext<B>> {
-        self.encrypt_with(
-            Some(plaintext),
-            plaintext.poly.limbs(),
-            plaintext.poly.batch(),
-            Purpose::Ciphertext,
-        )
+        let mut rng = SecretRng::from_os()?;
+        let label = SeedLabel { seed: rng.bytes(), purpose: Purpose::Ciphertext, object: 0, polynomial: 0 };
+        let (limbs, batch) = (plaintext.poly.limbs(), plaintext.poly.batch());
+        self.encrypt_under(label, &mut rng, Some(plaintext), limbs, batch)
     }
 
     /// A public key for this secret.
@@ -85,22 +94,25 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// # Errors
     /// [`Error::Randomness`], or a failing device.
     pub fn public_key(&self) -> Result<PublicKey<B>> {
-        self.encrypt_with(None, self.context.params().limbs(), 1, Purpose::PublicKey).map(PublicKey)
+        let mut rng = SecretRng::from_os()?;
+        let label = SeedLabel { seed: rng.bytes(), purpose: Purpose::PublicKey, object: 0, polynomial: 0 };
+        self.encrypt_under(label, &mut rng, None, self.context.params().limbs(), 1).map(PublicKey)
     }
 
-    fn encrypt_with(
+    /// (m + e - a s, a) with a expanded from the label. No two messages may ever meet the same key and label: their
+    /// difference would be public.
+    pub(crate) fn encrypt_under(
         &self,
+        label: SeedLabel,
+        rng: &mut SecretRng,
         plaintext: Option<&Plaintext<B>>,
         limbs: LimbSet,
         batch: usize,
-        purpose: Purpose,
     ) -> Result<Ciphertext<B>> {
         let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        let mut rng = SecretRng::from_os()?;
-        let label = SeedLabel { seed: rng.bytes(), purpose, object: 0, polynomial: 0 };
         let mask = self.mask(label, limbs, batch)?;
         // a s - e first: the noise is as likely as its negative.
-        let mut body = noise(self.context, &mut rng, limbs, batch)?;
+        let mut body = noise(self.context, rng, limbs, batch)?;
         let secret = self.secret(limbs, batch)?;
         backend.multiply_accumulate(queue, tables, &mut body.view_mut(), &mask.view(), &secret)?;
         if let Some(plaintext) = plaintext {
@@ -173,6 +185,11 @@ impl<'c, B: Backend> Cipher<'c, B> {
 }
 
 impl<B: Backend> PublicKey<B> {
+    /// A key from its body and mask, one polynomial each over all limbs of Q.
+    pub(crate) fn from_components(components: Vec<Poly<B, Evaluation>>, seed: Option<SeedLabel>) -> Self {
+        Self(Ciphertext { components, scale: 1.0, seed })
+    }
+
     /// Public-key encryption: u (b, a) + (m + e0, e1) with u ternary.
     ///
     /// # Errors

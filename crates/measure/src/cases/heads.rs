@@ -175,18 +175,18 @@ impl<'f, B: Backend> Roads<'f, B> {
         let images = groups.images as u64;
         let (asked, answered) = (query.len() as u64, reply.len() as u64);
         let (products, columns) = ((CLASSES * DEGREE) as u64, FEATURES as u64);
-        let (read, written, multiplications) = match (road, groups.layout) {
+        let (read, written, multiplications) = match (road, groups.layout == Layout::Dot) {
             // Both components times the matrix; the masks' products are transformed back.
-            (Road::Server, Layout::Transposed) => {
+            (Road::Server, false) => {
                 (asked, answered, 2 * columns * products + butterflies(DEGREE, CLASSES))
             }
             // One polynomial forward, products of both components back.
-            (Road::Server, Layout::Dot) => {
+            (Road::Server, true) => {
                 (asked, answered, 2 * products + butterflies(DEGREE, 1 + 2 * CLASSES))
             }
             // The masks times the secret, back.
-            (Road::Encrypt, layout) => {
-                let polynomials = if layout == Layout::Dot { 1 } else { FEATURES };
+            (Road::Encrypt, is_dot) => {
+                let polynomials = if is_dot { 1 } else { FEATURES };
                 let multiplications = (polynomials * DEGREE) as u64 + butterflies(DEGREE, polynomials);
                 (4 * images * columns, asked, multiplications)
             }
