@@ -1,6 +1,5 @@
 //! What can be measured: a backend, its clock, and the simplest work it can be given.
 
-use std::cmp::Ordering;
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 
@@ -177,41 +176,47 @@ impl Stream {
     }
 
     fn pass(&mut self) {
-        let arch = pulp::Arch::new();
         let (source, target) = (self.source.as_slice(), self.target.as_mut_slice());
-        let (reads, writes) = (source.len() / STRETCH, target.len() / STRETCH);
-        let (mut source, mut target) = (source.chunks_exact(STRETCH), target.chunks_exact_mut(STRETCH));
-        let (mut read, mut written) = (0, 0);
-        for _ in 0..reads.max(writes) {
-            // Whichever is behind its share of the other.
-            let (from, to) = match (read * writes).cmp(&(written * reads)) {
-                Ordering::Less => (source.next(), None),
-                Ordering::Equal => (source.next(), target.next()),
-                Ordering::Greater => (None, target.next()),
-            };
-            read += usize::from(from.is_some());
-            written += usize::from(to.is_some());
-            arch.dispatch(|| stretch(from, to));
-        }
-        source.for_each(|from| arch.dispatch(|| stretch(Some(from), None)));
-        target.for_each(|to| arch.dispatch(|| stretch(None, Some(to))));
+        pulp::Arch::new().dispatch(Pass { source, target });
     }
 }
 
-/// Copies, reads or writes, in the widest registers that the caller was compiled for.
-#[inline(always)]
-fn stretch(from: Option<&[u64]>, to: Option<&mut [u64]>) {
-    match (from, to) {
-        (Some(from), Some(to)) => to.copy_from_slice(from),
-        (Some(from), None) => {
-            let mut sums = [0u64; 32];
-            for words in from.as_chunks::<32>().0 {
-                sums.iter_mut().zip(words).for_each(|(sum, word)| *sum ^= word);
+/// All stretches once, in the widest registers that the processor has.
+struct Pass<'a> {
+    source: &'a [u64],
+    target: &'a mut [u64],
+}
+
+impl pulp::WithSimd for Pass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let (reads, writes) = (self.source.len() / STRETCH, self.target.len() / STRETCH);
+        let mut source = self.source.chunks_exact(STRETCH);
+        let mut target = self.target.chunks_exact_mut(STRETCH);
+        let mut sums = [simd.splat_u64s(0); 4];
+        let (mut read, mut written) = (0, 0);
+        while read < reads || written < writes {
+            // Whichever is behind its share of the other.
+            let order = (read * writes).cmp(&(written * reads));
+            let from = if order.is_le() { source.next() } else { None };
+            let to = if order.is_ge() { target.next() } else { None };
+            read += usize::from(from.is_some());
+            written += usize::from(to.is_some());
+            match (from, to) {
+                (Some(from), Some(to)) => to.copy_from_slice(from),
+                (Some(from), None) => {
+                    let (groups, _) = pulp::as_arrays::<4, _>(S::as_simd_u64s(from).0);
+                    for group in groups {
+                        sums = std::array::from_fn(|i| simd.xor_u64s(sums[i], group[i]));
+                    }
+                }
+                (None, Some(to)) => to.fill(1),
+                (None, None) => {}
             }
-            black_box(sums);
         }
-        (None, Some(to)) => to.fill(black_box(1)),
-        (None, None) => {}
+        black_box(sums);
     }
 }
 

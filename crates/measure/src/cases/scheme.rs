@@ -229,7 +229,9 @@ impl<'c, B: Backend> Scheme<'c, B> {
 
     fn workspace(&self) -> Result<&RefCell<Workspace<B>>> {
         if self.workspace.get().is_none() {
-            let workspace = Workspace::new(self.context, 0..=self.top(), 1)?;
+            // No case goes more than two levels down, and each level takes as much memory as a key.
+            let levels = self.top().saturating_sub(2)..=self.top();
+            let workspace = Workspace::new(self.context, levels, 1)?;
             let _ = self.workspace.set(RefCell::new(workspace));
         }
         self.workspace.get().ok_or_else(|| Error::field("workspace", "is not there"))
