@@ -33,7 +33,9 @@ const FLAGS: [&str; 11] = [
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-env=ARRAS_COMMIT={}", commit().unwrap_or_else(|| "unknown".into()));
+    let (short, source) = commit().unwrap_or_else(|| ("unknown".into(), "unknown".into()));
+    println!("cargo::rustc-env=ARRAS_COMMIT={short}");
+    println!("cargo::rustc-env=ARRAS_SOURCE={source}");
     if env::var_os("CARGO_FEATURE_CUDA").is_some()
         && let Err(message) = kernel_images()
     {
@@ -43,8 +45,9 @@ fn main() {
     }
 }
 
-/// The abbreviated commit of the checkout, with a `+` if tracked files differ from it; nothing in a packaged source tree.
-fn commit() -> Option<String> {
+/// The abbreviated commit of the checkout, with a `+` if tracked files differ from it, and for records the whole one, when
+/// it was made, and `clean` or `dirty`; nothing in a packaged source tree.
+fn commit() -> Option<(String, String)> {
     if !Path::new(".git").exists() {
         return None;
     }
@@ -55,8 +58,10 @@ fn commit() -> Option<String> {
             Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let dirty = git(&["status", "--porcelain", "--untracked-files=no"])?;
-    Some(git(&["rev-parse", "--short=12", "HEAD"])? + if dirty.is_empty() { "" } else { "+" })
+    let clean = git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    let short = git(&["rev-parse", "--short=12", "HEAD"])? + if clean { "" } else { "+" };
+    let state = if clean { "clean" } else { "dirty" };
+    Some((short, format!("{} {state}", git(&["show", "--no-patch", "--format=%H %ct", "HEAD"])?)))
 }
 
 /// Writes `OUT_DIR/images.rs`: all images by the name of their kernel file, such as `ntt/forward`, and the hash of the

@@ -34,9 +34,6 @@ pub use arras_vit as vit;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod cli;
-#[cfg(feature = "server")]
-#[doc(hidden)]
-pub mod record;
 
 #[cfg(feature = "cuda")]
 mod device;

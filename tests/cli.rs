@@ -392,3 +392,50 @@ fn help_version_doctor_and_manuals() {
     }
     assert_eq!(run_in(folder.path(), ARRAS, &["nonsense"]).status.code(), Some(2));
 }
+
+#[test]
+fn bench_measures_what_it_is_asked_for_and_compare_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = |rest: &[&str]| run_in(folder.path(), ARRAS, &[&["bench"], rest].concat());
+    let names = text(&bench(&["--list", "--degrees", "4096"]).stdout);
+    assert!(names.lines().any(|name| name == "ntt/forward/n=4096/limbs=3/q=45"), "{names}");
+    assert!(!names.contains("n=8192"), "{names}");
+
+    let quick =
+        ["bench", "one.json", "--quick", "--degrees", "4096", "--limbs", "1", "--filter", "pointwise/add"];
+    let record = json_of(folder.path(), ARRAS, &quick);
+    let measured = &record["benchmarks"][0];
+    assert_eq!(measured["id"], "pointwise/add/n=4096/limbs=1/q=50");
+    assert_eq!(measured["work"]["read"], 2 * 8 * 4096);
+    assert_eq!(measured["samples"].as_array().unwrap().len(), 10);
+    assert!(measured["floor"]["memory"].as_f64().unwrap() > 0.0);
+    let kept: Value = serde_json::from_slice(&fs::read(folder.path().join("one.json")).unwrap()).unwrap();
+    assert_eq!(kept, record);
+
+    let report = json_of(folder.path(), ARRAS, &["compare", "one.json", "one.json"]);
+    assert_eq!(report["comparisons"][0]["ratio"]["value"], 1.0);
+    // A record whose times are half as long again.
+    let slower = |samples: &mut Value| {
+        for sample in samples.as_array_mut().unwrap() {
+            *sample = (1.5 * sample.as_f64().unwrap()).into();
+        }
+    };
+    let mut other = record.clone();
+    slower(&mut other["benchmarks"][0]["samples"]);
+    for field in ["median", "p95"] {
+        let value = &mut other["benchmarks"][0]["summary"][field];
+        *value = (1.5 * value.as_f64().unwrap()).into();
+    }
+    fs::write(folder.path().join("two.json"), other.to_string()).unwrap();
+    let output = run_in(folder.path(), ARRAS, &["compare", "one.json", "two.json"]);
+    assert!(text(&output.stdout).contains("1 cases: "), "{}", text(&output.stdout));
+    let ratio = json_of(folder.path(), ARRAS, &["compare", "two.json", "one.json"]);
+    let value = ratio["comparisons"][0]["ratio"]["value"].as_f64().unwrap();
+    assert!((value - 1.0 / 1.5).abs() < 1e-9, "{value}");
+
+    refused(folder.path(), ARRAS, &["bench"], &["records"], "records");
+    refused(folder.path(), ARRAS, &["bench", "--filter", "nothing", "--quick"], &["--list"], "records");
+    refused(folder.path(), ARRAS, &["bench", "--sweep", "none.toml"], &["none.toml"], "records");
+    fs::write(folder.path().join("bad.json"), "{}").unwrap();
+    refused(folder.path(), ARRAS, &["compare", "one.json", "bad.json"], &["bad.json", "schema"], "records");
+}

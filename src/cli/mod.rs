@@ -33,6 +33,8 @@ pub mod classify;
 pub mod device;
 
 #[cfg(feature = "cli")]
+pub mod bench;
+#[cfg(feature = "cli")]
 pub mod crypt;
 #[cfg(feature = "cli")]
 pub mod demo;

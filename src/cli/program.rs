@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{Common, classify, crypt, demo, doctor, embed, evaluate, finish, fit, infer, start, tiles};
+use super::{
+    Common, bench, classify, crypt, demo, doctor, embed, evaluate, finish, fit, infer, start, tiles,
+};
 
 /// Classify images without showing them: a ViT turns each into a token, CKKS encrypts it, and a server that holds no
 /// secret classifies what it cannot read.
@@ -48,10 +50,10 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Check the arithmetic of a device against the oracle
     Selftest(doctor::Selftest),
-    /// What a device reaches
-    #[cfg(feature = "cuda")]
-    #[command(subcommand)]
-    Bench(super::ceilings::Ceilings),
+    /// Measure every operation, checked first, beside what the machine could reach
+    Bench(bench::Bench),
+    /// Whether one record of `bench` is faster than another
+    Compare(bench::Compare),
     /// Shell completions or man pages
     Docs(Docs),
 }
@@ -94,8 +96,8 @@ impl Arguments {
             Command::Decrypt(command) => command.run(common),
             Command::Doctor(command) => command.run(common),
             Command::Selftest(command) => command.run(common),
-            #[cfg(feature = "cuda")]
             Command::Bench(command) => command.run(common),
+            Command::Compare(command) => command.run(common),
             Command::Docs(command) => command.run(),
         })
     }

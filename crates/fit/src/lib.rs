@@ -2,12 +2,15 @@
 //!
 //! - [`features`]: the file of CLS tokens; [`import`]: the same from NumPy, CSV and foreign safetensors files.
 //! - [`ridge`]: multi-class ridge regression in closed form, its penalty chosen by leaving groups out.
+//! - [`counts`]: metrics from counts alone.
+//! - [`statistics`]: the same fit from sums over rows, for clients that send nothing else; [`split`]: rows over clients.
 //! - [`mod@train`]: features to a [`Head`](arras_heads::Head) with its model card.
 //! - [`metrics`]: confusion, accuracy, AUC and calibration with intervals by group bootstrap.
 //! - [`baseline`]: what colour alone can tell.
 //! - [`tiles`]: synthetic H&E-like images whose classes differ in texture, not in colour.
 
 pub mod baseline;
+pub mod counts;
 mod error;
 pub mod features;
 #[cfg(any(test, feature = "testkit"))]
@@ -16,6 +19,8 @@ pub mod import;
 pub mod metrics;
 mod random;
 pub mod ridge;
+pub mod split;
+pub mod statistics;
 pub mod tiles;
 pub mod train;
 

@@ -15,8 +15,11 @@
 //! The noise is a sum of independent centred binomial variables, each sub-Gaussian with its variance 10.5 (Hoeffding), so
 //! its tail beyond t standard deviations is below 2 exp(-t^2 / 2).
 
+pub mod slots;
+
 use arras_ckks::Params;
 
+use crate::noise::NOISE_VARIANCE;
 use crate::preset::Bounds;
 use crate::{Error, Head, Result};
 
@@ -26,13 +29,12 @@ const MARGIN: f64 = 1.0 / 256.0;
 const MIN_WEIGHT_BITS: f64 = 4.0;
 /// Larger weight scales do not make a visible difference, but products more expensive.
 const MAX_WEIGHT_BITS: f64 = 30.0;
-/// Variance of the noise, and the largest magnitude it can have.
-const NOISE_VARIANCE: f64 = 10.5;
+/// Largest magnitude that the noise of a coefficient can have.
 const NOISE_MAX: f64 = 21.0;
 /// Standard deviations of noise that the bound covers.
 const NOISE_DEVIATIONS: f64 = 8.0;
 /// Replies are trimmed until that costs this share of the other errors.
-const TRIM_SHARE: f64 = 1.0 / 16.0;
+pub(crate) const TRIM_SHARE: f64 = 1.0 / 16.0;
 /// Range of bits that replies are trimmed to: with q of 46 bits and N = 2^11, 34 is the most for which the client's
 /// product of a centred reply with its secret stays below q/2.
 pub const REPLY_BITS: std::ops::RangeInclusive<u32> = 24..=34;
@@ -107,19 +109,19 @@ impl Budget {
 }
 
 /// The 1-norm and the 2-norm of a vector.
-struct Norms {
-    one: f64,
-    two: f64,
+pub(crate) struct Norms {
+    pub(crate) one: f64,
+    pub(crate) two: f64,
 }
 
 impl Norms {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let (one, squares) = values.fold((0.0, 0.0), |(one, squares), x| (one + x.abs(), squares + x * x));
         Self { one, two: squares.sqrt() }
     }
 
     /// Largest inner product with a row that keeps the bounds (Hölder, Cauchy-Schwarz).
-    fn bound(&self, bounds: Bounds) -> f64 {
+    pub(crate) fn bound(&self, bounds: Bounds) -> f64 {
         (self.one * f64::from(bounds.x_max)).min(self.two * f64::from(bounds.norm_max))
     }
 }

@@ -2,24 +2,23 @@
 
 use std::ops::Range;
 
-use arras_ckks::{Context, bytes};
+use arras_ckks::Context;
 use arras_rns::backend::PreparedView;
 use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Positions};
 
+use crate::intake::Intake;
 use crate::layout::{DOT_PIECE, Groups, Layout, Piece};
 use crate::preset::Bounds;
-use crate::{Budget, Error, Head, Preset, Query, Reply, Result};
+use crate::{Budget, Head, Query, Reply, Result};
 
 /// A linear head on a backend, its weights rounded for one preset and one pair of bounds.
 #[derive(Debug)]
 pub struct LinearHead<'c, B: Backend> {
     context: &'c Context<B>,
-    preset: &'static Preset,
-    bounds: Bounds,
+    intake: Intake<'c, B>,
     budget: Budget,
     dimension: usize,
     classes: usize,
-    backbone: Option<String>,
     matrix: B::Matrix,
 }
 
@@ -27,15 +26,16 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     /// Rounds the weights and brings them to the backend.
     ///
     /// # Errors
-    /// [`Error::Overflow`] if the head does not fit, [`Error::UnknownParameters`] if the context is of no preset.
+    /// [`Error::Overflow`](crate::Error::Overflow) if the head does not fit,
+    /// [`Error::UnknownParameters`](crate::Error::UnknownParameters) if the context is of no preset.
     pub fn new(context: &'c Context<B>, head: &Head, bounds: Bounds) -> Result<Self> {
-        let preset = Preset::of(context.params().fingerprint())?;
+        let backbone = head.card.fingerprint.clone();
+        let intake = Intake::of(context, head.dimension(), backbone, bounds)?;
         let budget = Budget::new(head, context.params(), bounds)?;
         let (classes, dimension) = (head.class_count(), head.dimension());
         let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
         let matrix = backend.matrix(queue, tables, classes, dimension, &budget.weights)?;
-        let backbone = head.card.fingerprint.clone();
-        Ok(Self { context, preset, bounds, budget, dimension, classes, backbone, matrix })
+        Ok(Self { context, intake, budget, dimension, classes, matrix })
     }
 
     /// The integer weights and the error bound.
@@ -46,18 +46,20 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     /// Encrypted logits for encrypted features.
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::Bounds`] or [`Error::Backbone`] if head and query do not belong together,
-    /// [`Error::Preset`] if the query was made for another preset, [`Error::Ckks`] if a residue is out of range.
+    /// What does not belong together: [`Error::Dimension`](crate::Error::Dimension),
+    /// [`Error::Bounds`](crate::Error::Bounds), [`Error::Backbone`](crate::Error::Backbone),
+    /// [`Error::Preset`](crate::Error::Preset), [`Error::Prepared`](crate::Error::Prepared); or
+    /// [`Error::Ckks`](crate::Error::Ckks) if a residue is out of range.
     pub fn classify(&self, query: &Query) -> Result<Reply> {
-        self.check(query)?;
+        self.intake.check(query, &[Layout::Dot, Layout::Transposed])?;
         let mut reply = Reply::start(query, self.classes, &self.budget);
         let weights = match query.groups.layout {
             Layout::Dot => Some(self.dot_weights(&query.groups)?),
-            Layout::Transposed => None,
+            _ => None,
         };
         for (piece, packed) in query.pieces() {
-            let body = self.unpack(&piece, packed)?;
-            let mask = self.mask(query, &piece)?;
+            let body = self.intake.unpack(&piece, packed)?;
+            let mask = self.intake.mask(query, &piece, self.context.params().limbs())?;
             match &weights {
                 Some(weights) => self.dot(&query.groups, &piece, weights, body, mask, &mut reply)?,
                 None => {
@@ -67,49 +69,6 @@ impl<'c, B: Backend> LinearHead<'c, B> {
             }
         }
         Ok(reply)
-    }
-
-    fn check(&self, query: &Query) -> Result<()> {
-        let (ours, theirs) = (self.preset.name, query.preset().name);
-        if ours != theirs {
-            return Err(Error::Preset { ours, theirs });
-        }
-        query.groups.check(self.preset)?;
-        let (theirs, ours) = (query.bounds, self.bounds);
-        for (what, query, head) in
-            [("x_max", theirs.x_max, ours.x_max), ("norm_max", theirs.norm_max, ours.norm_max)]
-        {
-            if query > head {
-                return Err(Error::Bounds { what, query, head });
-            }
-        }
-        if query.groups.dimension != self.dimension {
-            return Err(Error::Dimension { head: self.dimension, query: query.groups.dimension });
-        }
-        if let (Some(head), Some(backbone)) = (&self.backbone, query.backbone) {
-            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            if *head != hex(&backbone) {
-                let head = head.chars().take(16).collect();
-                return Err(Error::Backbone { head, query: hex(&backbone[..8]) });
-            }
-        }
-        Ok(())
-    }
-
-    fn unpack(&self, piece: &Piece, packed: &[u8]) -> Result<Poly<B, Coefficient>> {
-        let mut body: Poly<B, Coefficient> =
-            self.context.allocate(self.context.params().limbs(), piece.polynomials)?;
-        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        backend.unpack(queue, tables, &mut body.view_mut(), piece.packing, packed)?;
-        Ok(body)
-    }
-
-    fn mask(&self, query: &Query, piece: &Piece) -> Result<Poly<B, Evaluation>> {
-        let mut mask = self.context.allocate(self.context.params().limbs(), piece.polynomials)?;
-        let labels = bytes::labels(query.label(piece), piece.polynomials);
-        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        backend.expand_seed(queue, tables, &mut mask.view_mut(), &labels)?;
-        Ok(mask)
     }
 
     /// The polynomials w(X) of layout dot, one per class.
@@ -205,7 +164,7 @@ impl<'c, B: Backend> LinearHead<'c, B> {
         (logit_bytes, mask_bytes): (&mut [u8], &mut [u8]),
     ) -> Result<()> {
         let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        let positions = groups.reply_positions(piece);
+        let positions = groups.reply_positions(piece, self.classes);
         let bias = self.bias(groups, piece, &self.budget.bias[classes])?;
         backend.add(queue, tables, &mut logits.view_mut(), Input::InPlace, &bias.view())?;
         let bits = self.budget.reply_bits;
@@ -216,7 +175,7 @@ impl<'c, B: Backend> LinearHead<'c, B> {
 
     /// The bias of some classes at the coefficients of their logits.
     fn bias(&self, groups: &Groups, piece: &Piece, bias: &[i64]) -> Result<Poly<B, Coefficient>> {
-        let positions = groups.reply_positions(piece);
+        let positions = groups.reply_positions(piece, self.classes);
         let polynomials = groups.reply_polynomials(piece, bias.len());
         let q = self.context.params().ring().modulus(0);
         let mut words = vec![0; polynomials * groups.degree];

@@ -1,7 +1,7 @@
 //! The modulus budget under the worst inputs that the bounds allow.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use arras_heads::{Budget, Error, Head, ModelCard, Preset};
+use arras_heads::{Budget, Error, Head, Layout, ModelCard, Preset};
 use arras_wire::corpus::SplitMix64;
 
 fn head(weight: Vec<f32>, bias: Vec<f32>) -> Head {
@@ -39,7 +39,8 @@ fn largest_logit(budget: &Budget, class: usize, row: &[f64], scale: f64) -> i128
 #[test]
 fn no_row_within_the_bounds_overflows_and_no_bit_is_wasted() {
     let mut rng = SplitMix64::new(1);
-    for preset in Preset::all() {
+    for preset in Preset::all().iter().filter(|preset| preset.layouts.contains(&Layout::Dot) && !preset.hides)
+    {
         let q = i128::from(preset.params.ring().modulus(0).value());
         for round in 0..200 {
             let (dimension, classes) = (1 + rng.below(900), 1 + rng.below(6));

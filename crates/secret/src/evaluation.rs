@@ -51,6 +51,14 @@ impl<B: Backend> Cipher<'_, B> {
         self.switching_key(element, level)
     }
 
+    /// The key of an element, or for [`RELINEARISATION`] that of products: what a plan lists.
+    ///
+    /// # Errors
+    /// As [`relinearisation_key`](Self::relinearisation_key), and if the element is even or not below 2N.
+    pub fn evaluation_key(&self, element: usize, level: usize) -> Result<SwitchingKey<B>> {
+        self.switching_key(element, level)
+    }
+
     /// Keys for several elements.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ impl SecretKey {
     pub(crate) fn sample(params: &Params, rng: &mut SecretRng) -> Self {
         let id = rng.bytes();
         let mut coefficients = Zeroizing::new(vec![0; params.degree()]);
-        coefficients.iter_mut().for_each(|coefficient| *coefficient = rng.ternary());
+        rng.ternary(&mut coefficients, |x| x);
         Self { params: params.clone(), id, coefficients }
     }
 

@@ -6,6 +6,7 @@
 //! | [`key`] | secret keys, in memory and on disk |
 //! | [`cipher`] | a secret key on a backend: encryption, decryption, public keys |
 //! | [`evaluation`] | keys for products and automorphisms |
+//! | [`threshold`] | keys that nobody holds whole: shares of keys, uploads under a common mask, shares of decryptions |
 //! | [`features`] | the client's side of an encrypted head: requests out, logits in |
 //!
 //! Secret material is drawn from the operating system through ChaCha20, has no `Debug` output and is overwritten when it
@@ -19,6 +20,7 @@ pub mod features;
 mod fuzz;
 pub mod key;
 pub mod sampling;
+pub mod threshold;
 
 pub use cipher::{Cipher, PublicKey};
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! Secret randomness. Distributions take the same time and touch the same memory whatever they return.
 
 use chacha20::ChaCha20Rng;
+use pulp::Arch;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
@@ -39,45 +40,155 @@ impl SecretRng {
         bytes
     }
 
-    /// A uniform element of {-1, 0, 1}: the high word of three times a uniform word. Its bias is 2^-63.
-    pub fn ternary(&mut self) -> i8 {
-        ((u128::from(self.0.next_u64()) * 3) >> 64) as i8 - 1
+    /// Uniform elements of {-1, 0, 1}, made into what is wanted by `value`: each the high word of three times a uniform
+    /// word, which has a bias of 2^-63.
+    pub fn ternary<T>(&mut self, out: &mut [T], value: impl Fn(i8) -> T) {
+        let mut block = Zeroizing::new([0; BLOCK]);
+        for out in out.chunks_mut(BLOCK / 8) {
+            let bytes = &mut block[..8 * out.len()];
+            self.0.fill_bytes(bytes);
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (out, &word) in out.iter_mut().zip(bytes.as_chunks().0) {
+                        *out = value(ternary(u64::from_le_bytes(word)));
+                    }
+                },
+            );
+        }
     }
 
-    /// A centred binomial variable: the difference of two sums of 21 fair bits, standard deviation sqrt(10.5) = 3.24,
-    /// at most 21 in magnitude.
-    pub fn noise(&mut self) -> i8 {
-        const HALF: u64 = (1 << 21) - 1;
-        let word = self.0.next_u64();
-        (word & HALF).count_ones() as i8 - ((word >> 21) & HALF).count_ones() as i8
+    /// Centred binomial variables, made into what is wanted by `value`: each the difference of two sums of 21 fair bits,
+    /// standard deviation sqrt(10.5) = 3.24, at most 21 in magnitude. Three of them take two words.
+    pub fn noise<T>(&mut self, out: &mut [T], value: impl Fn(i8) -> T) {
+        const THIRD: usize = BLOCK / 16;
+        let mut block = Zeroizing::new([0; BLOCK]);
+        for out in out.chunks_mut(3 * THIRD) {
+            self.0.fill_bytes(&mut *block);
+            let (a, b) = block.as_chunks().0.split_at(THIRD);
+            let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+            let mut thirds = out.chunks_mut(THIRD);
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (half, out) in [a, b].into_iter().zip(&mut thirds) {
+                        for (out, x) in out.iter_mut().zip(half) {
+                            *out = value(binomial(word(x)));
+                        }
+                    }
+                    // What the others left of the words.
+                    for (out, (x, y)) in thirds.flatten().zip(a.iter().zip(b)) {
+                        *out = value(binomial(word(x) >> 42 | word(y) >> 42 << 22));
+                    }
+                },
+            );
+        }
     }
+}
+
+/// Bytes of the stream that are taken at a time, so that little has to be wiped.
+const BLOCK: usize = 1 << 10;
+
+/// The high word of `3 word`, less one.
+#[inline(always)]
+fn ternary(word: u64) -> i8 {
+    const THIRD: u64 = u64::MAX / 3;
+    i8::from(word > THIRD) + i8::from(word > 2 * THIRD) - 1
+}
+
+/// From the low 42 bits: the number of ones among the lower 21, less that among the upper 21.
+#[inline(always)]
+fn binomial(word: u64) -> i8 {
+    const HALF: u64 = (1 << 21) - 1;
+    let flipped = (word ^ HALF << 21) & (HALF << 21 | HALF);
+    flipped.count_ones() as i8 - 21
 }
 
 #[cfg(test)]
 mod tests {
-    use super::SecretRng;
+    use super::{BLOCK, SecretRng, binomial, ternary};
+
+    /// Words at the places where the result changes, and random ones.
+    #[test]
+    fn words_are_mapped_as_stated() {
+        let third = u64::MAX / 3;
+        let mut words = vec![0, 1, third - 1, third, third + 1, 2 * third, 2 * third + 1, u64::MAX];
+        words.extend((0..64).map(|i| 1 << i));
+        let mut rng = SecretRng::for_tests(2);
+        words.extend((0..1000).map(|_| u64::from_le_bytes(rng.bytes())));
+        for word in words {
+            assert_eq!(i128::from(ternary(word)), (i128::from(word) * 3 >> 64) - 1, "{word:x}");
+            let bits = |range: std::ops::Range<u32>| range.map(|i| (word >> i & 1) as i8).sum::<i8>();
+            assert_eq!(binomial(word), bits(0..21) - bits(21..42), "{word:x}");
+        }
+    }
+
+    /// Which bits of the stream make which value, for lengths that are no whole number of blocks too.
+    #[test]
+    fn values_follow_the_stream() {
+        for count in [1, 63, 64, 65, 128, 150, 192, 193, 1000] {
+            let mut stream = SecretRng::for_tests(3);
+            let mut ternaries = vec![0; count];
+            SecretRng::for_tests(3).ternary(&mut ternaries, |x| x);
+            for &found in &ternaries {
+                assert_eq!(found, ternary(u64::from_le_bytes(stream.bytes())));
+            }
+            let mut stream = SecretRng::for_tests(4);
+            let mut noise = vec![0.0; count];
+            SecretRng::for_tests(4).noise(&mut noise, f64::from);
+            for noise in noise.chunks(192) {
+                let block: [u8; BLOCK] = stream.bytes();
+                let words: Vec<_> = block.as_chunks().0.iter().map(|&x| u64::from_le_bytes(x)).collect();
+                for (i, &found) in noise.iter().enumerate() {
+                    let word = match i / 64 {
+                        0 | 1 => words[i],
+                        _ => words[i - 128] >> 42 | words[i - 64] >> 42 << 22,
+                    };
+                    assert_eq!(found, f64::from(binomial(word)), "{i} of {count}");
+                }
+            }
+        }
+    }
+
+    /// Six standard deviations of an estimate from `count` samples.
+    fn six_sigma(variance: f64, count: usize) -> f64 {
+        6.0 * (variance / count as f64).sqrt()
+    }
 
     #[test]
-    fn distributions_have_the_stated_moments() {
-        let mut rng = SecretRng::for_tests(1);
-        let count = 200_000;
-        let mut ternary = [0u32; 3];
-        let (mut sum, mut squares) = (0.0, 0.0);
-        for _ in 0..count {
-            ternary[(rng.ternary() + 1) as usize] += 1;
-            let noise = f64::from(rng.noise());
-            assert!(noise.abs() <= 21.0);
-            sum += noise;
-            squares += noise * noise;
+    fn ternary_values_are_uniform() {
+        let count = 300_000;
+        let mut values = vec![0i8; count];
+        SecretRng::for_tests(1).ternary(&mut values, |x| x);
+        for expected in -1..=1 {
+            let share = values.iter().filter(|&&x| x == expected).count() as f64 / count as f64;
+            assert!((share - 1.0 / 3.0).abs() < six_sigma(2.0 / 9.0, count), "{expected}: {share}");
         }
-        // Six standard deviations of each estimate.
-        let third = f64::from(count) / 3.0;
-        assert!(
-            ternary.iter().all(|&n| (f64::from(n) - third).abs() < 6.0 * (third * 2.0 / 3.0).sqrt()),
-            "{ternary:?}"
-        );
-        assert!((sum / f64::from(count)).abs() < 6.0 * (10.5 / f64::from(count)).sqrt());
-        assert!((squares / f64::from(count) - 10.5).abs() < 6.0 * 10.5 * (2.0 / f64::from(count)).sqrt());
+        let products: i32 = values.windows(2).map(|pair| i32::from(pair[0] * pair[1])).sum();
+        assert!((f64::from(products) / count as f64).abs() < six_sigma(4.0 / 9.0, count), "{products}");
+    }
+
+    /// Every probability of the centred binomial distribution, and no correlation within or across words.
+    #[test]
+    fn noise_is_binomial() {
+        let count = 192 * 3000;
+        let mut values = vec![0i8; count];
+        SecretRng::for_tests(5).noise(&mut values, |x| x);
+        let mut probability = (1..=21).fold(0.5f64.powi(42), |p, i| p * f64::from(21 + i) / f64::from(i));
+        for magnitude in 0..=21i8 {
+            for expected in [-magnitude, magnitude] {
+                let share = values.iter().filter(|&&x| x == expected).count() as f64 / count as f64;
+                let tolerance = six_sigma(probability * (1.0 - probability), count) + 6.0 / count as f64;
+                assert!((share - probability).abs() < tolerance, "{expected}: {share}, not {probability}");
+            }
+            probability *= f64::from(21 - magnitude) / f64::from(22 + magnitude);
+        }
+        assert!(values.iter().all(|x| x.abs() <= 21));
+        for lag in [1, 64, 128] {
+            let pairs = values.iter().zip(&values[lag..]);
+            let mean = pairs.map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>() / (count - lag) as f64;
+            assert!(mean.abs() < six_sigma(10.5 * 10.5, count - lag), "lag {lag}: {mean}");
+        }
     }
 
     #[test]
