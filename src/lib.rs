@@ -20,7 +20,7 @@ pub use arras_cuda as cuda;
 pub use arras_rns as rns;
 
 #[cfg(feature = "cuda")]
-pub use device::{Device, KERNELS};
+pub use device::{Device, Either, KERNELS};
 
 #[cfg(feature = "client")]
 pub use arras_fit as fit;

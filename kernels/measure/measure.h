@@ -3,6 +3,9 @@
 #pragma once
 #include "abi.h"
 
+// A member function; DEVICE is for free functions.
+#define METHOD __device__ __forceinline__
+
 // Chains of one instruction per thread, each link waiting only for the one before it.
 struct RateArgs {
     u64* cycles;    // of block 0

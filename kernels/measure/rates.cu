@@ -20,24 +20,24 @@ DEVICE u64 multiply_wide(u32 a, u32 b) {
 
 struct Imad {
     u32 x;
-    DEVICE void link(u32 a, u32 b) { x = x * a + b; }
+    METHOD void link(u32 a, u32 b) { x = x * a + b; }
 };
 
 struct ImadHigh {
     u32 x;
-    DEVICE void link(u32 a, u32 b) { x = __umulhi(x, a) + b; }
+    METHOD void link(u32 a, u32 b) { x = __umulhi(x, a) + b; }
 };
 
 // The product of both halves, so that neither is superfluous. It soon vanishes; the rate does not depend on the values.
 struct ImadWide {
     u64 x;
-    DEVICE void link(u32, u32) { x = multiply_wide(u32(x), u32(x >> 32)); }
+    METHOD void link(u32, u32) { x = multiply_wide(u32(x), u32(x >> 32)); }
 };
 
 // Two links in one: an addition of three and a logical operation of three, which share a pipe.
 struct Add {
     u32 x, y;
-    DEVICE void link(u32 a, u32 b) {
+    METHOD void link(u32 a, u32 b) {
         u32 old = x;
         x = x + y + a;
         y = old ^ b ^ y;
@@ -46,7 +46,7 @@ struct Add {
 
 struct Fma {
     double x;
-    DEVICE void link(u32 a, u32 b) { x = fma(x, double(a), double(b)); }
+    METHOD void link(u32 a, u32 b) { x = fma(x, double(a), double(b)); }
 };
 
 template <class Chain>

@@ -61,12 +61,7 @@ impl Pool {
         let mut pointer = 0;
         // SAFETY: pool and stream are alive.
         let code = unsafe { sys::cuMemAllocFromPoolAsync(&raw mut pointer, bytes, self.raw, stream.raw) };
-        code.at("cuMemAllocFromPoolAsync").map_err(|error| match error {
-            DriverError::OutOfMemory { place, .. } => {
-                DriverError::OutOfMemory { place, requested: bytes as u64 }
-            }
-            other => other,
-        })?;
+        code.at("cuMemAllocFromPoolAsync").map_err(|error| sized(error, bytes))?;
         Ok(DevicePtr(pointer))
     }
 }
@@ -77,6 +72,14 @@ impl Drop for Pool {
             // SAFETY: created in `new`; what was allocated from it stays valid until it is freed.
             let _ = unsafe { sys::cuMemPoolDestroy(self.raw) };
         }
+    }
+}
+
+/// Says how much there was not enough memory for.
+fn sized(error: DriverError, bytes: usize) -> DriverError {
+    match error {
+        DriverError::OutOfMemory { place, .. } => DriverError::OutOfMemory { place, requested: bytes as u64 },
+        other => other,
     }
 }
 
@@ -112,7 +115,8 @@ impl Pinned {
         context.bind()?;
         // SAFETY: any size is allowed but 0; portable, so that every context of the process may copy from it.
         let pointer = unsafe { result::malloc_host(bytes.max(1), sys::CU_MEMHOSTALLOC_PORTABLE) }
-            .at("cuMemHostAlloc")?
+            .at("cuMemHostAlloc")
+            .map_err(|error| sized(error, bytes))?
             .cast::<u8>();
         // SAFETY: the memory was just allocated with at least that size.
         unsafe { pointer.write_bytes(0, bytes) };
