@@ -4,6 +4,9 @@
 
 #include "abi.h"
 
+// A member function; DEVICE is for free functions.
+#define METHOD __device__ __forceinline__
+
 // Twiddle factors of one prime in the order of a decomposition (include/butterfly.cuh).
 struct TransformTable {
     const Factor* forward;
@@ -88,3 +91,12 @@ struct PiecesArgs {
     u32 reserved;
 };
 static_assert(sizeof(PiecesArgs) == 200, "fast/abi.rs");
+
+// Residues of secret values of the ChaCha20 stream of a key, from its block number `block` on.
+struct SampleArgs {
+    Shape shape;
+    View out;
+    u32 key[8];
+    u64 block;
+};
+static_assert(sizeof(SampleArgs) == 224, "fast/abi.rs");

@@ -3,7 +3,7 @@
 //
 // x, the sum of the converted digits, starts below q; a term adds less than 4q and every twelve are reduced to 2q, so it
 // is below 50q before the transform and below 118q after: in range for `reduce_lazy` and for `multiply_lazy`.
-#include "../include/transform.cuh"
+#include "transform.cuh"
 
 constexpr u32 TERMS = 12;    // added before a reduction
 

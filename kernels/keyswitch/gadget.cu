@@ -1,6 +1,6 @@
 // The inner product of extended digits with both components of an evaluation key.
-#include "../include/fast.h"
-#include "../include/modular.cuh"
+#include "fast.h"
+#include "modular.cuh"
 
 constexpr u32 BATCH = 4;    // polynomials that share what a thread has read of the key
 

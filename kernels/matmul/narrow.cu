@@ -2,8 +2,8 @@
 //
 // A residue is split into a lower piece of p bits and the rest; the two sums of products with 32-bit weights are 64-bit integers. They
 // do not overflow if columns * 2^max(p, bits of q - p) * max |weight| < 2^63, which the caller checks.
-#include "../include/fast.h"
-#include "../include/residue.cuh"
+#include "fast.h"
+#include "residue.cuh"
 
 constexpr u32 COLUMNS = 16, SLICES = 16;    // of a block: coefficients, and parts into which the sum is cut
 
