@@ -1,11 +1,20 @@
 // The product of a matrix of small integers with rows of residues, in integer multiply-adds.
 //
-// A residue is split into a lower piece of p bits and the rest; the two sums of products with 32-bit weights are 64-bit integers. They
-// do not overflow if columns * 2^max(p, bits of q - p) * max |weight| < 2^63, which the caller checks.
+// A residue of at most 2p bits is split into a lower piece in [-2^(p-1), 2^(p-1)) and the rest, in [0, 2^p]; the two sums of products
+// with 32-bit weights are 64-bit integers. They do not overflow if columns * 2^p * max |weight| < 2^63, which the caller checks.
 #include "fast.h"
 #include "residue.cuh"
 
 constexpr u32 COLUMNS = 16, SLICES = 16;    // of a block: coefficients, and parts into which the sum is cut
+
+// sum += a b. From plain C++ the compiler makes an unsigned product and mends it, three instructions more.
+DEVICE void multiply_add(i64& sum, i32 a, i32 b) {
+#ifdef ARRAS_HOST
+    sum += (i64)a * b;
+#else
+    asm("mad.wide.s32 %0, %1, %2, %0;" : "+l"(sum) : "r"(a), "r"(b));
+#endif
+}
 
 // Grid: x covers N by COLUMNS, y the limbs, z the tiles of ROWS rows. A thread sums one slice for one coefficient and all
 // rows of the tile: lane bits 0 .. 3 are the coefficient, lane bit 4 and the warp are the slice.
@@ -15,18 +24,19 @@ DEVICE void narrow_product(const NarrowProductArgs& args, i64* shared) {
     const u32 column = threadIdx.x % COLUMNS, slice = threadIdx.x / COLUMNS, warp = threadIdx.x / 32;
     const u32 at = blockIdx.x * COLUMNS + column, l = blockIdx.y, n = 1u << shape.log_degree;
     const i32* weights = args.weights + (u64)blockIdx.z * args.columns * ROWS;
-    const u32 mask = (1u << args.piece) - 1;
+    const u32 mask = (1u << args.piece) - 1, half = 1u << (args.piece - 1);
     i64 sum[2][ROWS] = {};
     if (at < n) {
 #pragma unroll 4
         for (u32 c = slice; c < args.columns; c += SLICES) {
             const u64 x = row(args.input, shape, c, l)[at];
-            const i32 low = (i32)((u32)x & mask), high = (i32)(x >> args.piece);
+            const u64 moved = x + half;
+            const i32 low = (i32)((u32)moved & mask) - (i32)half, high = (i32)(moved >> args.piece);
             const i32* weight = weights + (u64)c * ROWS;
 #pragma unroll
             for (u32 r = 0; r < ROWS; r++) {
-                sum[0][r] += (i64)low * weight[r];
-                sum[1][r] += (i64)high * weight[r];
+                multiply_add(sum[0][r], low, weight[r]);
+                multiply_add(sum[1][r], high, weight[r]);
             }
         }
     }

@@ -27,4 +27,6 @@ structures! {
     }
     /// Residues and doubles.
     PiecesArgs: 200, align 8 { shape: Shape, residues: View, pieces: DevicePtr, piece: u32, reserved: u32, }
+    /// Operands of secret sampling.
+    SampleArgs: 224, align 8 { shape: Shape, out: View, key: [u32; 8], block: u64, }
 }

@@ -1,7 +1,6 @@
 //! Matrix products in 64-bit integer sums, or as exact products of doubles.
 
 use arras_rns::{Domain, Result, RingTables, View, ViewMut};
-use bytemuck::Zeroable;
 
 use super::abi::{NarrowProductArgs, PiecesArgs};
 use crate::call::Call;
@@ -10,7 +9,7 @@ use crate::kernels::Kernel;
 use crate::memory::Buffer;
 use crate::queue::Queue;
 use crate::tables::{Matrix, Tables};
-use crate::{Cuda, Driver, abi};
+use crate::{Cuda, Driver};
 
 /// A matrix whose entries fit 32 bits.
 #[derive(Debug)]

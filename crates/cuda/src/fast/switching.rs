@@ -1,7 +1,7 @@
 //! Base conversion fused with the transforms around it: raising digits, dividing by dropped primes.
 
 use arras_rns::switching::{DigitParts, KeySwitchParts, ModDownParts};
-use arras_rns::{Backend, Error, Evaluation, Input, LimbSet, Result, Ring, RingTables, View, ViewMut, check};
+use arras_rns::{Backend, Error, Evaluation, Input, LimbSet, Result, Ring, View, ViewMut, check};
 use arras_rns::{PreparedView, poly::Extent};
 use bytemuck::Zeroable;
 
