@@ -15,9 +15,8 @@ structures! {
         shape: Shape, forward: DevicePtr, inverse: DevicePtr, rows: u32, reserved: u32,
     }
     /// Operands of a base conversion with a transform.
-    ExtendArgs: 272, align 8 {
-        shape: Shape, out: View, kept: View, digits: DevicePtr, batch_stride: u64, table: DevicePtr,
-        weights: DevicePtr, start: DevicePtr, scale: DevicePtr, sources: u32, reserved: u32,
+    ExtendArgs: 288, align 8 {
+        shape: Shape, out: View, kept: View, digits: View, table: DevicePtr, weights: DevicePtr, start: DevicePtr, scale: DevicePtr, sources: u32, reserved: u32,
     }
     /// Operands of a gadget product.
     GadgetArgs: 400, align 8 { shape: Shape, out: [View; 2], left: DevicePtr, terms: u64, right: Prepared, }

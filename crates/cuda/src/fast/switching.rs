@@ -78,8 +78,7 @@ impl<D: Driver> Extension<D> {
         ExtendArgs {
             shape,
             out,
-            digits: digits.base,
-            batch_stride: digits.batch_stride,
+            digits,
             table: transforms.table,
             weights: self.weights,
             start: self.start,
