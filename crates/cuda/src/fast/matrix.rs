@@ -87,18 +87,19 @@ impl<D: Driver> Cuda<D> {
         input: &View<'_, Self, X>,
     ) -> Result<bool> {
         let Some(fast) = &matrix.fast else { return Ok(false) };
-        let bits: Vec<u32> = out.limbs().iter().map(|limb| tables.ring().modulus(limb).bits()).collect();
+        // Pieces for the largest prime serve the others too.
+        let bits = out.limbs().iter().map(|limb| tables.ring().modulus(limb).bits()).max().unwrap_or(0);
         if let Some(doubles) = &fast.doubles
-            && bits.iter().all(|&bits| fast.fits_doubles(matrix.columns, bits))
+            && fast.fits_doubles(matrix.columns, bits)
             && self.exact_doubles(queue)
         {
-            self.double_product(queue, tables, out, (matrix, doubles), input)?;
+            self.double_product(queue, tables, out, (matrix, doubles, bits), input)?;
             return Ok(true);
         }
-        if !bits.iter().all(|&bits| fast.fits_integers(matrix.columns, bits)) {
+        if !fast.fits_integers(matrix.columns, bits) {
             return Ok(false);
         }
-        self.narrow_product(queue, tables, out, (matrix, fast), input)?;
+        self.narrow_product(queue, tables, out, (matrix, fast, bits), input)?;
         Ok(true)
     }
 
@@ -107,30 +108,24 @@ impl<D: Driver> Cuda<D> {
         queue: &Queue<D>,
         tables: &Tables<D>,
         out: &mut ViewMut<'_, Self, X>,
-        (matrix, fast): (&Matrix<D>, &FastMatrix<D>),
+        (matrix, fast, bits): (&Matrix<D>, &FastMatrix<D>, u32),
         input: &View<'_, Self, X>,
     ) -> Result<()> {
         /// Coefficients of a block, and warps whose sums it adds up.
         const BLOCK: [usize; 2] = [16, 8];
         let kernel = if fast.tile == 8 { Kernel::MatrixNarrow8 } else { Kernel::MatrixNarrow16 };
         let shared = 2 * fast.tile * BLOCK[0] * BLOCK[1] * size_of::<i64>();
-        // One limb at a time, as the pieces depend on its size; operands stay what they are.
-        for limb in out.limbs().iter() {
-            let single = arras_rns::LimbSet::single(limb);
-            let mut call = Call::new(self, queue, "matrix_product");
-            let shape = call.shape(tables, single, out.batch())?;
-            let arguments = NarrowProductArgs {
-                shape,
-                out: call.view(&out.as_view().with_limbs(single)?)?,
-                input: call.view(&input.clone().with_limbs(single)?)?,
-                weights: call.address(&fast.weights),
-                columns: matrix.columns as u32,
-                piece: piece(tables.ring().modulus(limb).bits()),
-            };
-            let grid = [out.degree().div_ceil(BLOCK[0]), 1, matrix.rows.div_ceil(fast.tile)];
-            call.launch(kernel, grid, shared, &arguments)?;
-        }
-        Ok(())
+        let mut call = Call::new(self, queue, "matrix_product");
+        let arguments = NarrowProductArgs {
+            shape: call.shape(tables, out.limbs(), out.batch())?,
+            out: call.view(&out.as_view())?,
+            input: call.view(input)?,
+            weights: call.address(&fast.weights),
+            columns: matrix.columns as u32,
+            piece: piece(bits),
+        };
+        let grid = [out.degree().div_ceil(BLOCK[0]), out.limbs().len(), matrix.rows.div_ceil(fast.tile)];
+        call.launch(kernel, grid, shared, &arguments)
     }
 
     /// Limb by limb: residues to doubles, one product, doubles to residues.
@@ -139,7 +134,7 @@ impl<D: Driver> Cuda<D> {
         queue: &Queue<D>,
         tables: &Tables<D>,
         out: &mut ViewMut<'_, Self, X>,
-        (matrix, doubles): (&Matrix<D>, &Buffer<D>),
+        (matrix, doubles, bits): (&Matrix<D>, &Buffer<D>, u32),
         input: &View<'_, Self, X>,
     ) -> Result<()> {
         let width = 2 * out.degree();
@@ -153,7 +148,7 @@ impl<D: Driver> Cuda<D> {
                 shape: call.shape(tables, single, matrix.columns)?,
                 residues: call.view(&input.clone().with_limbs(single)?)?,
                 pieces: pieces.ptr(),
-                piece: piece(tables.ring().modulus(limb).bits()),
+                piece: piece(bits),
                 reserved: 0,
             };
             call.rows(Kernel::SplitPieces, out.degree(), &arguments.shape, &arguments)?;
