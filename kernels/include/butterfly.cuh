@@ -26,7 +26,7 @@ struct Twiddles {
     static_assert(GROUPS <= (1u << BEFORE), "the first pass has four stages");
 
     // From the entry of a thread, which is number H.
-    static __host__ DEVICE constexpr u32 offset(u32 j, u32 u, u32 g) {
+    static __host__ METHOD constexpr u32 offset(u32 j, u32 u, u32 g) {
         return (((1u << j) + u) << BEFORE) + g * ((1u << BEFORE) / GROUPS);
     }
 };

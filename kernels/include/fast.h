@@ -4,6 +4,9 @@
 
 #include "abi.h"
 
+// A member function; DEVICE is for free functions.
+#define METHOD __device__ __forceinline__
+
 // Twiddle factors of one prime in the order of a decomposition (include/butterfly.cuh).
 struct TransformTable {
     const Factor* forward;
@@ -40,22 +43,20 @@ struct ArrangeArgs {
 };
 static_assert(sizeof(ArrangeArgs) == 176, "fast/abi.rs");
 
-// Base conversion and the transform of its result, and with `kept` a division by dropped primes. `digits` holds the moved
-// digits z_i = y_i + (q_i - 1)/2 of docs/arithmetic.md, in [0, q_i), that an inverse transform with `offset` leaves. The shape selects the target
-// limbs; what is by target counts them within the selection.
+// Base conversion and the transform of its result, and with `kept` a division by dropped primes. `digits` holds the digits
+// of docs/arithmetic.md, moved to [0, q_i) by adding (q_i - 1)/2, as an inverse transform with `offset` leaves them; its rows
+// are those of the source limbs. The shape selects the target limbs; what is by target counts them within the selection.
 struct ExtendArgs {
     Shape shape;
-    View out, kept;
-    const u64* digits;          // [batch][source][N]
-    u64 batch_stride;           // words from one polynomial to the next in `digits`
+    View out, kept, digits;
     const TransformTable* table;    // by limb id
-    const Factor* weights;      // Q/q_i mod p: [target][source]
-    const u64* start;           // - sum_i (q_i - 1)/2 Q/q_i mod p, by target
-    const Factor* scale;        // P^-1, by target; for the division
+    const Factor* weights;          // Q/q_i mod p: [target][source]
+    const u64* start;               // - sum_i (q_i - 1)/2 Q/q_i mod p, by target
+    const Factor* scale;            // P^-1, by target; for the division
     u32 sources;
     u32 reserved;
 };
-static_assert(sizeof(ExtendArgs) == 272, "fast/abi.rs");
+static_assert(sizeof(ExtendArgs) == 288, "fast/abi.rs");
 
 // Both components of a gadget product: out[c] = sum_k left[k] * right(k, c), whose entries for c = 1 come after those for 0.
 struct GadgetArgs {
@@ -88,3 +89,12 @@ struct PiecesArgs {
     u32 reserved;
 };
 static_assert(sizeof(PiecesArgs) == 200, "fast/abi.rs");
+
+// Residues of secret values of the ChaCha20 stream of a key, from its block number `block` on.
+struct SampleArgs {
+    Shape shape;
+    View out;
+    u32 key[8];
+    u64 block;
+};
+static_assert(sizeof(SampleArgs) == 224, "fast/abi.rs");

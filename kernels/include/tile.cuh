@@ -15,26 +15,26 @@ struct Tile {
     static_assert(LOW <= 5 && HIGH - LOW >= 4 && HIGH <= BITS, "tile");
 
     // Stages of a pass, passes counted in the forward direction.
-    static __host__ DEVICE constexpr int stages(int pass) { return HIGH - LOW - 4 * pass < 4 ? HIGH - LOW - 4 * pass : 4; }
+    static __host__ METHOD constexpr int stages(int pass) { return HIGH - LOW - 4 * pass < 4 ? HIGH - LOW - 4 * pass : 4; }
     // Stages of the whole transform before a pass.
-    static __host__ DEVICE constexpr int before(int pass) { return BEFORE + 4 * pass; }
+    static __host__ METHOD constexpr int before(int pass) { return BEFORE + 4 * pass; }
     // In a pass, register r of a thread holds the value whose tile index has r at this bit and the thread number around it.
-    static __host__ DEVICE constexpr int bit(int pass) { return HIGH - 4 * (pass + 1) > LOW ? HIGH - 4 * (pass + 1) : LOW; }
+    static __host__ METHOD constexpr int bit(int pass) { return HIGH - 4 * (pass + 1) > LOW ? HIGH - 4 * (pass + 1) : LOW; }
 
     // The tile index is first(bit) + step(bit, r).
-    static DEVICE u32 first(int bit) {
+    static METHOD u32 first(int bit) {
         return ((threadIdx.x >> bit) << (bit + 4)) | (threadIdx.x & ((1u << bit) - 1));
     }
-    static __host__ DEVICE constexpr u32 step(int bit, u32 r) { return r << bit; }
+    static __host__ METHOD constexpr u32 step(int bit, u32 r) { return r << bit; }
 
     // One word of padding to 16: sixteen lanes that read or write in one of the patterns above meet sixteen banks. The bits
     // of `first` and `step` are disjoint, so padding distributes over their sum.
-    static __host__ DEVICE constexpr u32 padded(u32 index) { return index + (index >> 4); }
+    static __host__ METHOD constexpr u32 padded(u32 index) { return index + (index >> 4); }
 
     // Hands values from the owners of bit FROM to those of bit TO. A thread writes the places it has read last, so the
     // barrier between writing and reading is the only one. Up to bit 5 a warp owns the same 512 places.
     template <int FROM, int TO, class Word>
-    static DEVICE void exchange(Word* shared, Word (&x)[VALUES]) {
+    static METHOD void exchange(Word* shared, Word (&x)[VALUES]) {
         Word* to = shared + padded(first(FROM));
 #pragma unroll
         for (u32 r = 0; r < VALUES; r++) to[padded(step(FROM, r))] = x[r];
@@ -49,7 +49,7 @@ struct Tile {
 
     // Forward: from values at bit(0) to values at bit(PASSES - 1). `tile` counts tiles of rows, 0 for tiles of columns.
     template <class Form, int PASS = 0>
-    static DEVICE void forward(const Form& form, typename Form::Word* shared, typename Form::Word (&x)[VALUES],
+    static METHOD void forward(const Form& form, typename Form::Word* shared, typename Form::Word (&x)[VALUES],
                                const typename Form::Factor* table, u32 tile) {
         forward_pass<Form, stages(PASS), before(PASS)>(form, x, table + block(PASS, tile));
         if constexpr (PASS + 1 < PASSES) {
@@ -60,7 +60,7 @@ struct Tile {
 
     // Inverse: from values at bit(PASSES - 1) to values at bit(0). With `LAST` the tile ends the transform.
     template <class Form, bool LAST, int PASS = PASSES - 1, class End>
-    static DEVICE void inverse(const Form& form, typename Form::Word* shared, typename Form::Word (&x)[VALUES],
+    static METHOD void inverse(const Form& form, typename Form::Word* shared, typename Form::Word (&x)[VALUES],
                                const typename Form::Factor* table, u32 tile, const End* end) {
         constexpr bool END = LAST && PASS == 0;
         inverse_pass<Form, stages(PASS), before(PASS), END>(form, x, table + block(PASS, tile), end);
@@ -73,7 +73,7 @@ struct Tile {
 
   private:
     // The block number H of a thread in a pass (see Twiddles).
-    static DEVICE u32 block(int pass, u32 tile) {
+    static METHOD u32 block(int pass, u32 tile) {
         return (tile << (BITS - 4 - bit(pass))) | (threadIdx.x >> bit(pass));
     }
 };

@@ -18,33 +18,33 @@ struct Whole : Tile<LOG, 0, LOG, 0> {
     typedef Tile<LOG, 0, LOG, 0> Base;
     // A thread's values before the first stage and after the last, in the order of the forward transform.
     static constexpr int ENTRY = Base::bit(0), EXIT = 5;
-    static DEVICE u32 tile(u32) { return 0; }
-    static DEVICE u64 position(u32, u32 index, u32) { return index; }
-    static DEVICE u64 distance(u32 step, u32) { return step; }
+    static METHOD u32 tile(u32) { return 0; }
+    static METHOD u64 position(u32, u32 index, u32) { return index; }
+    static METHOD u64 distance(u32 step, u32) { return step; }
 };
 
 template <int ROWS>
 struct Columns : Tile<ROWS + 4, 4, ROWS + 4, 0> {
     typedef Tile<ROWS + 4, 4, ROWS + 4, 0> Base;
     static constexpr int ENTRY = Base::bit(0), EXIT = 4;
-    static DEVICE u32 tile(u32) { return 0; }
-    static DEVICE u64 position(u32 block, u32 index, u32 log_degree) {
+    static METHOD u32 tile(u32) { return 0; }
+    static METHOD u64 position(u32 block, u32 index, u32 log_degree) {
         return ((index >> 4) << (log_degree - ROWS)) | (block << 4) | (index & 15);
     }
-    static DEVICE u64 distance(u32 step, u32 log_degree) { return (step >> 4) << (log_degree - ROWS); }
+    static METHOD u64 distance(u32 step, u32 log_degree) { return (step >> 4) << (log_degree - ROWS); }
 };
 
 template <int ROWS, int COLUMNS>
 struct Rows : Tile<12, 0, COLUMNS, ROWS> {
     typedef Tile<12, 0, COLUMNS, ROWS> Base;
     static constexpr int ENTRY = Base::bit(0), EXIT = 5;
-    static DEVICE u32 tile(u32 block) { return block; }
-    static DEVICE u64 position(u32 block, u32 index, u32) { return (block << 12) | index; }
-    static DEVICE u64 distance(u32 step, u32) { return step; }
+    static METHOD u32 tile(u32 block) { return block; }
+    static METHOD u64 position(u32 block, u32 index, u32) { return (block << 12) | index; }
+    static METHOD u64 distance(u32 step, u32) { return step; }
 };
 
 // Blocks to a multiprocessor at the given number of registers to a thread.
-__host__ DEVICE constexpr u32 blocks(u32 threads, u32 registers) {
+constexpr u32 blocks(u32 threads, u32 registers) {
     return threads * registers > 32768 ? 1 : 65536 / (threads * registers);
 }
 

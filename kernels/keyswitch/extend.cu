@@ -3,7 +3,7 @@
 //
 // x, the sum of the converted digits, starts below q; a term adds less than 4q and every twelve are reduced to 2q, so it
 // is below 50q before the transform and below 118q after: in range for `reduce_lazy` and for `multiply_lazy`.
-#include "../include/transform.cuh"
+#include "transform.cuh"
 
 constexpr u32 TERMS = 12;    // added before a reduction
 
@@ -12,13 +12,15 @@ template <class T, class Form>
 DEVICE void convert(const Form& form, u64 (&x)[VALUES], const ExtendArgs& args, u32 b) {
     const u32 log_degree = args.shape.log_degree;
     const u64 start = args.start[blockIdx.y];
+    Shape sources = args.shape;
+    sources.limbs = args.sources;
     const Factor* weights = args.weights + blockIdx.y * args.sources;
-    const u64* digit = args.digits + b * args.batch_stride;
 #pragma unroll
     for (u32 r = 0; r < VALUES; r++) x[r] = start;
 #pragma unroll 1
-    for (u32 i = 0; i < args.sources; i++, digit += u64(1) << log_degree) {
+    for (u32 i = 0; i < args.sources; i++) {
         const Factor weight = weights[i];
+        const u64* digit = row(args.digits, sources, b, i);
         each_value<T, T::ENTRY>(blockIdx.x, log_degree,
                                 [&](u32 r, u64 at) { x[r] += form.multiply_lazy(digit[at], weight); });
         if (i % TERMS == TERMS - 1) {

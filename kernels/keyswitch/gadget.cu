@@ -1,6 +1,6 @@
 // The inner product of extended digits with both components of an evaluation key.
-#include "../include/fast.h"
-#include "../include/modular.cuh"
+#include "fast.h"
+#include "modular.cuh"
 
 constexpr u32 BATCH = 4;    // polynomials that share what a thread has read of the key
 
@@ -21,10 +21,11 @@ DEVICE void gadget_product(const GadgetArgs& args) {
         for (u32 k = 0; k < args.terms; k++) {
             const u64* entry = key + k * right.term_stride * right.entry_stride;
             const u64 key0 = entry[0], key1 = entry[right.entry_stride];
+            const View left = args.left[k];
 #pragma unroll
             for (u32 j = 0; j < BATCH; j++) {
                 if (first + j >= shape.batch) break;
-                const u64 digit = row(args.left[k], shape, first + j, l)[at];
+                const u64 digit = row(left, shape, first + j, l)[at];
                 sum[j][0] += (u128)digit * key0;
                 sum[j][1] += (u128)digit * key1;
             }

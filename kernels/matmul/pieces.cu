@@ -3,8 +3,8 @@
 // A centred residue is high 2^p + low with |low| <= 2^(p-1) and, for q of at most 2p bits, |high| <= 2^(p-1). If
 // columns * 2^(p-1) * max |weight| <= 2^53 every partial sum of a product, in any order and with any fusing of multiplications
 // and additions, is an integer that a double holds exactly; the caller checks that.
-#include "../include/fast.h"
-#include "../include/residue.cuh"
+#include "fast.h"
+#include "residue.cuh"
 
 // Grid: rows.
 KERNEL(arras_split_pieces, PiecesArgs, 256) {

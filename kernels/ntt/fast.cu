@@ -1,5 +1,5 @@
 // Transforms of polynomials in one or two kernels. See include/transform.cuh.
-#include "../include/transform.cuh"
+#include "transform.cuh"
 
 #define WHOLE(log, form, Form)                                                                                         \
     TRANSFORM(arras_ntt_whole_##log##_##form, TransformArgs, Form, Whole<log>) {                                           \

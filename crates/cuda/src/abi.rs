@@ -1,7 +1,5 @@
 //! The structures of `kernels/include/abi.h`, field by field; what they mean stands there.
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::DevicePtr;
 
 /// FNV-1a of `kernels/include/abi.h`; images carry the hash of the file they were compiled with.
@@ -24,13 +22,15 @@ pub const fn hash(header: &[u8]) -> u64 {
 macro_rules! structures {
     ($($(#[$doc:meta])* $name:ident: $size:literal, align $align:literal { $($field:ident: $kind:ty,)* })*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, Pod, Zeroable, Debug)]
+        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Debug)]
         #[repr(C, align($align))]
         #[allow(missing_docs, reason = "documented in abi.h")]
         pub struct $name { $(pub $field: $kind,)* }
         const _: () = assert!(size_of::<$name>() == $size);
     )*};
 }
+
+pub(crate) use structures;
 
 structures! {
     /// A constant factor with its Shoup quotient.

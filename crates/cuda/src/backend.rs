@@ -1,9 +1,10 @@
 //! The contract of `arras-rns` on a GPU.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arras_rns::backend::Conversion;
 use arras_rns::poly::Extent;
+use arras_rns::switching::{self, KeySwitchParts, ModDownParts};
 use arras_rns::{
     Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Packing, Positions, PreparedView,
     Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check,
@@ -11,6 +12,7 @@ use arras_rns::{
 use bytemuck::Zeroable;
 
 use crate::call::{Call, ids, ranks};
+use crate::fast::{Extension, FastMatrix, Transforms};
 use crate::kernels::{Functions, Kernel};
 use crate::memory::Buffer;
 use crate::queue::{Checked, Event, Queue};
@@ -27,6 +29,8 @@ pub struct Cuda<D: Driver> {
 struct Inner<D: Driver> {
     driver: Arc<D>,
     functions: Functions<D>,
+    /// Whether products of doubles turned out to be exact.
+    exact: OnceLock<bool>,
 }
 
 impl<D: Driver> Clone for Cuda<D> {
@@ -46,7 +50,7 @@ impl<D: Driver> Cuda<D> {
     /// [`DriverError::MissingKernel`](crate::DriverError::MissingKernel) if one lacks a kernel, and what the driver refuses.
     pub fn new(driver: D, images: &Images<'_>) -> driver::Result<Self> {
         let functions = Functions::load(&driver, images)?;
-        Ok(Self { inner: Arc::new(Inner { driver: Arc::new(driver), functions }) })
+        Ok(Self { inner: Arc::new(Inner { driver: Arc::new(driver), functions, exact: OnceLock::new() }) })
     }
 
     /// The driver.
@@ -56,6 +60,10 @@ impl<D: Driver> Cuda<D> {
 
     pub(crate) fn functions(&self) -> &Functions<D> {
         &self.inner.functions
+    }
+
+    pub(crate) fn exact(&self) -> &OnceLock<bool> {
+        &self.inner.exact
     }
 
     /// A queue on a stream of the caller's.
@@ -95,6 +103,14 @@ impl<D: Driver> Cuda<D> {
         let mut call = Call::new(self, queue, operation);
         let shape = call.shape(tables, out.limbs(), out.batch())?;
         let degree = out.degree();
+        if let Some(transforms) = &tables.transforms {
+            let (to, from) = (call.view(&out.as_view())?, first(&mut call, out, input)?);
+            return if X::IS_EVALUATION {
+                transforms.forward(&call, &shape, to, from)
+            } else {
+                transforms.inverse(&call, &shape, to, from, None)
+            };
+        }
         if degree <= BLOCK_DEGREE {
             let kernel = if X::IS_EVALUATION { Kernel::NttBlock } else { Kernel::InttBlock };
             let arguments = abi::PointwiseArgs {
@@ -233,7 +249,9 @@ impl<D: Driver> Backend for Cuda<D> {
         // SAFETY: just allocated on this stream, for exactly these bytes.
         let uploaded = unsafe { self.driver().upload(queue.stream(), buffer.ptr(), &bytes) };
         uploaded.map_err(|error| error.during("tables"))?;
-        Ok(Tables { ring: ring.clone(), buffer })
+        let call = Call::new(self, queue, "tables");
+        let transforms = Transforms::new(&call, self.functions(), ring, buffer.ptr())?;
+        Ok(Tables { ring: ring.clone(), buffer, transforms })
     }
 
     fn converter(
@@ -246,7 +264,11 @@ impl<D: Driver> Backend for Cuda<D> {
         check::converter(tables.ring(), source, target)?;
         let bytes = tables::conversion_bytes(tables.ring(), source, target);
         let buffer = Buffer::holding(&queue.line, &bytes, 0, "converter")?;
-        Ok(Converter { source, target, buffer })
+        let call = Call::new(self, queue, "converter");
+        let extension = tables.transforms.as_ref().map(|transforms| {
+            Extension::new(&call, self.functions(), transforms, tables.ring(), (source, target))
+        });
+        Ok(Converter { source, target, buffer, extension: extension.transpose()?.flatten() })
     }
 
     fn prepare(
@@ -272,7 +294,8 @@ impl<D: Driver> Backend for Cuda<D> {
     ) -> Result<Matrix<D>> {
         check::matrix(rows, columns, entries)?;
         let buffer = Buffer::holding(&queue.line, bytemuck::cast_slice(entries), 0, "matrix")?;
-        Ok(Matrix { rows, columns, buffer, terms: tables::terms(entries) })
+        let fast = FastMatrix::new(&Call::new(self, queue, "matrix"), rows, columns, entries)?;
+        Ok(Matrix { rows, columns, buffer, terms: tables::terms(entries), fast })
     }
 
     fn ntt(
@@ -493,6 +516,9 @@ impl<D: Driver> Backend for Cuda<D> {
         input: &View<'_, Self, X>,
     ) -> Result<()> {
         check::matrix_product(tables, out, matrix, input)?;
+        if self.fast_product(queue, tables, out, matrix, input)? {
+            return Ok(());
+        }
         let mut call = Call::new(self, queue, "matrix_product");
         let shape = call.shape(tables, out.limbs(), out.batch())?;
         let arguments = abi::MatrixProductArgs {
@@ -504,6 +530,46 @@ impl<D: Driver> Backend for Cuda<D> {
             terms: matrix.terms,
         };
         call.rows(Kernel::MatrixProduct, out.degree(), &shape, &arguments)
+    }
+
+    fn mod_down_parts(
+        &self,
+        queue: &Queue<D>,
+        tables: &Tables<D>,
+        parts: &mut ModDownParts<'_, Self>,
+        out: &mut ViewMut<'_, Self, Evaluation>,
+        input: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        if self.divide(queue, tables, parts, out, input)? {
+            return Ok(());
+        }
+        switching::mod_down(self, queue, tables, parts, out, input)
+    }
+
+    fn mod_up_parts(
+        &self,
+        queue: &Queue<D>,
+        tables: &Tables<D>,
+        parts: &mut KeySwitchParts<'_, Self>,
+        input: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        if self.extend(queue, tables, parts, input)? {
+            return Ok(());
+        }
+        switching::mod_up(self, queue, tables, parts, input)
+    }
+
+    fn gadget_product_parts(
+        &self,
+        queue: &Queue<D>,
+        tables: &Tables<D>,
+        parts: &mut KeySwitchParts<'_, Self>,
+        key: &Prepared<D>,
+    ) -> Result<()> {
+        if self.both_products(queue, tables, parts, key)? {
+            return Ok(());
+        }
+        switching::gadget_product(self, queue, tables, parts, key)
     }
 
     fn quantise(

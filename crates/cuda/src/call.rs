@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arras_rns::{Domain, Error, LimbSet, Result, Ring, RingTables};
+use arras_rns::{Domain, Error, LimbSet, Result, Ring, RingTables, Storage};
 use bytemuck::{Pod, Zeroable};
 
 use crate::backend::Cuda;
@@ -70,6 +70,38 @@ impl<'c, D: Driver> Call<'c, D> {
         Ok(ptr)
     }
 
+    /// The driver.
+    pub(crate) fn driver(&self) -> &D {
+        &self.line.driver
+    }
+
+    /// Memory of `words` words.
+    pub(crate) fn allocate(&self, words: usize) -> Result<Buffer<D>> {
+        Buffer::allocate(self.line, words, self.operation)
+    }
+
+    /// Memory that holds `bytes`.
+    pub(crate) fn holding(&self, bytes: &[u8]) -> Result<Buffer<D>> {
+        Buffer::holding(self.line, bytes, 0, self.operation)
+    }
+
+    /// Copies `bytes` to an address in `buffer`, which was made by this operation.
+    pub(crate) fn upload(&self, buffer: &Buffer<D>, to: DevicePtr, bytes: &[u8]) -> Result<()> {
+        let offset = (to.0 - buffer.ptr().0) as usize / 8;
+        buffer.stretch(offset, bytes.len().div_ceil(8)).ok_or_else(|| {
+            Error::shape(
+                self.operation,
+                "stretch of words",
+                (offset, bytes.len().div_ceil(8)),
+                0..buffer.words(),
+            )
+        })?;
+        let Line { driver, stream } = &**self.line;
+        // SAFETY: the stretch is inside the buffer, which was made on this stream.
+        let uploaded = unsafe { driver.upload(stream, to, bytes) };
+        uploaded.map_err(|error| error.during(self.operation))
+    }
+
     /// The address of memory that the operation uses.
     pub(crate) fn address(&self, buffer: &Buffer<D>) -> DevicePtr {
         buffer.used_by(self.line)
@@ -95,14 +127,25 @@ impl<'c, D: Driver> Call<'c, D> {
         shared: usize,
         arguments: &A,
     ) -> Result<()> {
+        self.launch_function(self.cuda.functions().get(kernel), kernel.threads(), grid, shared, arguments)
+    }
+
+    /// The same for a function with blocks of so many threads.
+    pub(crate) fn launch_function<A: Pod>(
+        &self,
+        function: &D::Function,
+        threads: u32,
+        grid: [usize; 3],
+        shared: usize,
+        arguments: &A,
+    ) -> Result<()> {
         let [x, y, z] = grid;
         if x == 0 || y == 0 || z == 0 {
             return Ok(());
         }
         let grid = [x as u32, y as u32, z.min(MAX_BLOCKS) as u32];
-        let launch = Launch { grid, threads: kernel.threads(), shared };
+        let launch = Launch { grid, threads, shared };
         let Line { driver, stream } = &**self.line;
-        let function = self.cuda.functions().get(kernel);
         // SAFETY: `A` is the structure of the kernel (abi.h), its addresses come from views and buffers that were checked and are
         // noted as used by this stream, and the grid is the one that the kernel is written for.
         let launched = unsafe { driver.launch(stream, function, launch, bytemuck::bytes_of(arguments)) };

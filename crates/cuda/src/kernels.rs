@@ -53,11 +53,23 @@ kernels! {
     ExpandSeed: "arras_expand_seed" in "sample/expand", 128;
     Unpack: "arras_unpack" in "wire/pack", 256;
     Trim: "arras_trim" in "wire/pack", 256;
+    ArrangeTwiddles: "arras_arrange_twiddles" in "ntt/fast", 256;
+    GadgetProductShifted: "arras_gadget_product_shifted" in "keyswitch/gadget", 256;
+    GadgetProductLazy: "arras_gadget_product_lazy" in "keyswitch/gadget", 256;
+    MatrixNarrow8: "arras_matrix_narrow_8" in "matmul/narrow", 256;
+    MatrixNarrow16: "arras_matrix_narrow_16" in "matmul/narrow", 256;
+    SplitPieces: "arras_split_pieces" in "matmul/pieces", 256;
+    JoinPieces: "arras_join_pieces" in "matmul/pieces", 256;
 }
 
-/// The entry points of a device, in the order of [`Kernel::ALL`].
+/// The entry points of a device.
 #[derive(Debug)]
-pub(crate) struct Functions<D: Driver>(Vec<D::Function>);
+pub(crate) struct Functions<D: Driver> {
+    /// By name of the image.
+    modules: Vec<(String, D::Module)>,
+    /// In the order of [`Kernel::ALL`].
+    functions: Vec<D::Function>,
+}
 
 impl<D: Driver> Functions<D> {
     pub(crate) fn load(driver: &D, images: &Images<'_>) -> Result<Self> {
@@ -66,18 +78,22 @@ impl<D: Driver> Functions<D> {
         }
         let mut modules = Vec::with_capacity(images.images.len());
         for image in images.images {
-            modules.push((image.name, driver.load(image.name, image.bytes)?));
+            modules.push((image.name.to_owned(), driver.load(image.name, image.bytes)?));
         }
-        let function = |&kernel: &Kernel| {
-            let missing =
-                || DriverError::MissingKernel { entry: kernel.entry().into(), image: kernel.image().into() };
-            let module = modules.iter().find(|(name, _)| *name == kernel.image()).ok_or_else(missing)?;
-            driver.function(&module.1, kernel.entry())
-        };
-        Kernel::ALL.iter().map(function).collect::<Result<_>>().map(Self)
+        let mut functions = Self { modules, functions: Vec::new() };
+        let found = Kernel::ALL.iter().map(|kernel| functions.find(driver, kernel.image(), kernel.entry()));
+        functions.functions = found.collect::<Result<_>>()?;
+        Ok(functions)
+    }
+
+    /// An entry point by name.
+    pub(crate) fn find(&self, driver: &D, image: &str, entry: &str) -> Result<D::Function> {
+        let missing = || DriverError::MissingKernel { entry: entry.into(), image: image.into() };
+        let module = self.modules.iter().find(|(name, _)| name == image).ok_or_else(missing)?;
+        driver.function(&module.1, entry)
     }
 
     pub(crate) fn get(&self, kernel: Kernel) -> &D::Function {
-        &self.0[kernel as usize]
+        &self.functions[kernel as usize]
     }
 }

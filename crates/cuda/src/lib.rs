@@ -7,6 +7,7 @@
 //! | [`abi`] | the structures that kernels take |
 //! | [`images`], [`kernels`] | compiled kernels; which of them are launched |
 //! | [`memory`], [`queue`], [`tables`] | device memory, streams, constants |
+//! | [`fast`] | which fast kernels serve a ring |
 //! | [`backend`] | the contract of `arras-rns` |
 //! | [`measure`] | the ceilings of a device |
 
@@ -15,6 +16,7 @@ pub mod backend;
 mod call;
 pub mod driver;
 pub mod error;
+pub mod fast;
 pub mod images;
 pub mod kernels;
 pub mod measure;

@@ -4,6 +4,7 @@ use arras_rns::backend::{Conversion, IntegerMatrix, Multiplicands, RingTables};
 use arras_rns::poly::Extent;
 use arras_rns::{LimbSet, Modulus, Ring};
 
+use crate::fast::{Extension, FastMatrix, Transforms};
 use crate::memory::Buffer;
 use crate::{DevicePtr, Driver, abi};
 
@@ -12,6 +13,8 @@ use crate::{DevicePtr, Driver, abi};
 pub struct Tables<D: Driver> {
     pub(crate) ring: Ring,
     pub(crate) buffer: Buffer<D>,
+    /// The fast transforms, where there are any.
+    pub(crate) transforms: Option<Transforms<D>>,
 }
 
 impl<D: Driver> RingTables for Tables<D> {
@@ -81,6 +84,8 @@ pub struct Converter<D: Driver> {
     pub(crate) source: LimbSet,
     pub(crate) target: LimbSet,
     pub(crate) buffer: Buffer<D>,
+    /// What the fused kernels need.
+    pub(crate) extension: Option<Extension<D>>,
 }
 
 /// What a [`Converter`] holds, for limb sets that were checked.
@@ -137,6 +142,8 @@ pub struct Matrix<D: Driver> {
     pub(crate) buffer: Buffer<D>,
     /// How many products with 60-bit residues add up without overflowing 127 bits.
     pub(crate) terms: u32,
+    /// What the fast kernels need, if the entries are small enough.
+    pub(crate) fast: Option<FastMatrix<D>>,
 }
 
 /// [`Matrix::terms`] for entries of at most 2^62 in magnitude.
