@@ -26,6 +26,7 @@ macro_rules! features {
 }
 
 pub mod classify;
+pub mod federated;
 
 #[cfg(feature = "cli")]
 pub mod crypt;

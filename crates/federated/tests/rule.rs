@@ -10,7 +10,7 @@ use arras_rns::Backend as _;
 use arras_rounds::journal::MemoryJournal;
 use arras_rounds::message::{Message, Opening, Proposal, Purpose, Signed, body_hash};
 use arras_rounds::{Agreement, Coordinator, Refusal};
-use arras_wire::{Reader, Writer};
+use arras_wire::Writer;
 use support::{agreement, backend, parties, pinned, ready};
 
 const DATA: [u8; 32] = [1; 32];
@@ -34,10 +34,6 @@ fn encode(proposal: &Proposal) -> Vec<u8> {
     let mut w = Writer::new();
     proposal.encode(&mut w).unwrap();
     w.into_bytes()
-}
-
-fn decode(bytes: &[u8]) -> Proposal {
-    Proposal::decode(&mut Reader::new(bytes)).unwrap()
 }
 
 fn refusal(error: Error) -> Refusal {
