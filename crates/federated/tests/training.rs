@@ -23,7 +23,8 @@ fn pooled_head(agreement: &Agreement, parts: &[Features], l2: f64) -> Vec<f64> {
     let mut classes = Vec::new();
     for part in parts {
         let local = Local::new(agreement, part).unwrap();
-        let (_, of_row) = part.classes().unwrap();
+        // In the agreement's order: a part may lack a class.
+        let (_, of_row) = local.clipped_rows();
         for &row in local.training() {
             rows.extend_from_slice(part.row(row).unwrap());
             classes.push(of_row[row]);
