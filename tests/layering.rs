@@ -11,17 +11,18 @@ use serde_json::Value;
 use support::{Refusal, cargo, reached, trial};
 
 /// The order of CONTRIBUTING.md, from the ground up: a crate may depend on crates of earlier rows only.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["arras-rns", "arras-wire", "arras-vit"],
     &["arras-cpu"],
     &["arras-ckks"],
-    &["arras-heads"],
-    &["arras-secret", "arras-fit"],
+    &["arras-heads", "arras-rounds"],
+    &["arras-secret", "arras-fit", "arras-serve"],
+    &["arras-federated"],
     &["arras"],
 ];
 
 /// What a server must not contain, as the beginnings of package names.
-const CLIENT_ONLY: [&str; 4] = ["arras-secret ", "arras-vit ", "arras-fit ", "candle"];
+const CLIENT_ONLY: [&str; 5] = ["arras-secret ", "arras-vit ", "arras-fit ", "arras-federated ", "candle"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
