@@ -23,9 +23,13 @@ pub use arras_rns as rns;
 pub use device::{Device, Either, KERNELS};
 
 #[cfg(feature = "client")]
+pub use arras_federated as federated;
+#[cfg(feature = "client")]
 pub use arras_fit as fit;
 #[cfg(any(feature = "client", feature = "server"))]
 pub use arras_heads as heads;
+#[cfg(any(feature = "client", feature = "server"))]
+pub use arras_rounds as rounds;
 #[cfg(feature = "client")]
 pub use arras_secret as secret;
 #[cfg(feature = "client")]

@@ -15,14 +15,14 @@ const LAYERS: [&[&str]; 7] = [
     &["arras-rns", "arras-wire", "arras-vit"],
     &["arras-cpu", "arras-cuda"],
     &["arras-ckks"],
-    &["arras-heads"],
-    &["arras-secret", "arras-fit"],
-    &["arras-measure"],
+    &["arras-heads", "arras-rounds"],
+    &["arras-secret", "arras-fit", "arras-serve"],
+    &["arras-federated", "arras-measure"],
     &["arras"],
 ];
 
 /// What a server must not contain, as the beginnings of package names.
-const CLIENT_ONLY: [&str; 4] = ["arras-secret ", "arras-vit ", "arras-fit ", "candle"];
+const CLIENT_ONLY: [&str; 5] = ["arras-secret ", "arras-vit ", "arras-fit ", "arras-federated ", "candle"];
 /// What only the command `arras` contains.
 const COMMAND_ONLY: &str = "arras-measure ";
 

@@ -31,6 +31,7 @@ macro_rules! features {
 pub mod ceilings;
 pub mod classify;
 pub mod device;
+pub mod federated;
 
 #[cfg(feature = "cli")]
 pub mod bench;

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
-    Common, bench, classify, crypt, demo, doctor, embed, evaluate, finish, fit, infer, start, tiles,
+    Common, bench, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit, infer, start, tiles,
 };
 
 /// Classify images without showing them: a ViT turns each into a token, CKKS encrypts it, and a server that holds no
@@ -46,6 +46,9 @@ enum Command {
     Classify(classify::Classify),
     /// Decrypt logits
     Decrypt(crypt::Decrypt),
+    /// Train over parties that show each other nothing but sums
+    #[command(subcommand)]
+    Federated(federated::Federated),
     /// What this build and this machine can do
     Doctor(doctor::Doctor),
     /// Check the arithmetic of a device against the oracle
@@ -94,6 +97,7 @@ impl Arguments {
             Command::Encrypt(command) => command.run(common),
             Command::Classify(command) => command.run(common),
             Command::Decrypt(command) => command.run(common),
+            Command::Federated(command) => command.run(common),
             Command::Doctor(command) => command.run(common),
             Command::Selftest(command) => command.run(common),
             Command::Bench(command) => command.run(common),

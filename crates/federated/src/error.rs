@@ -37,6 +37,12 @@ pub enum Error {
         /// The sender.
         from: String,
     },
+    /// The coordinator cannot be reached, for now.
+    #[error("{0}")]
+    Board(String),
+    /// The coordinator does not take a message, or the token.
+    #[error("{0}")]
+    Declined(String),
     /// Something is asked for before what it builds on.
     #[error("{what} comes before {missing}")]
     TooEarly {

@@ -37,8 +37,8 @@ impl Local {
     /// choice for the same data.
     ///
     /// # Errors
-    /// Features of another backbone or dimension, labels that are not classes of the agreement, a unit with more rows than agreed,
-    /// too few rows to hold any out.
+    /// Features of another backbone or dimension, labels that are not classes of the agreement, a unit with more rows than
+    /// agreed.
     pub fn new(agreement: &Agreement, features: &Features) -> Result<Self> {
         features.check("features")?;
         check_fit(agreement, features)?;
@@ -55,11 +55,13 @@ impl Local {
         };
         let mut rows = projected;
         let clipped = clip(&mut rows, agreement.features() as usize, agreement.row_bound);
-        let (training, held_out) = hold_out(
+        let dealt = hold_out(
             &Rows { classes: &classes, groups: groups.as_deref() },
             HELD_OUT,
             u64::from(agreement.epoch),
-        )?;
+        );
+        // Refused for one reason only: too few groups for two sides. Then all rows train and others judge.
+        let (training, held_out) = dealt.unwrap_or_else(|_| ((0..classes.len()).collect(), Vec::new()));
         let hash = blake3::derive_key("arras/1 federated data", features.data_hash().as_bytes());
         Ok(Local {
             agreement: agreement.clone(),

@@ -215,10 +215,10 @@ impl<B: Backend, J: Journal> Session<B, J> {
             board.post(&confirmation)?;
             self.party.keep("confirmed", &pinned.hash())?;
         }
-        if !self.party.is_ready()? {
-            if let Some(deals) = board.deals()? {
-                self.party.receive(&deals)?;
-            }
+        if !self.party.is_ready()?
+            && let Some(deals) = board.deals()?
+        {
+            self.party.receive(&deals)?;
         }
         Ok(())
     }

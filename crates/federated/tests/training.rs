@@ -23,7 +23,8 @@ fn pooled_head(agreement: &Agreement, parts: &[Features], l2: f64) -> Vec<f64> {
     let mut classes = Vec::new();
     for part in parts {
         let local = Local::new(agreement, part).unwrap();
-        let (_, of_row) = part.classes().unwrap();
+        // In the agreement's order: a part may lack a class.
+        let (_, of_row) = local.clipped_rows();
         for &row in local.training() {
             rows.extend_from_slice(part.row(row).unwrap());
             classes.push(of_row[row]);
@@ -125,18 +126,17 @@ fn noisy_sums_train_and_cost_what_was_agreed() {
 /// The bound on what one unit changes is never exceeded, by integers as they are sent.
 #[test]
 fn one_unit_never_changes_the_integers_by_more_than_the_sensitivity() {
-    let privacy = Some(Privacy { epsilon: 1.0, delta: 1e-5, rows_per_unit: 2 });
+    let privacy = Privacy { epsilon: 1.0, delta: 1e-5, rows_per_unit: 2 };
     for seed in 0..40 {
-        let agreement = Agreement { privacy, row_bound: 0.5 + seed as f64 / 10.0, ..agreement(3, 2, 7) };
+        let agreement =
+            Agreement { privacy: Some(privacy), row_bound: 0.5 + seed as f64 / 10.0, ..agreement(3, 2, 7) };
         let unit = agreement.format().unwrap().unit;
         let all = features(40, 7, seed);
         let statistics = |rows: &[usize]| {
             let mut part = all.select(rows);
             part.groups = None;
-            let agreement = Agreement {
-                privacy: Some(Privacy { rows_per_unit: 1, ..privacy.unwrap() }),
-                ..agreement.clone()
-            };
+            let agreement =
+                Agreement { privacy: Some(Privacy { rows_per_unit: 1, ..privacy }), ..agreement.clone() };
             let local = Local::new(&agreement, &part).unwrap();
             let (values, classes) = local.clipped_rows();
             to_integers(

@@ -371,6 +371,11 @@ impl Roster {
     }
 }
 
+/// A public seed from any text.
+pub fn seed_of(text: &str) -> Seed {
+    blake3::derive_key("arras/1 public seed", text.as_bytes())
+}
+
 /// The first eight bytes in hexadecimal.
 pub fn short(hash: &[u8; 32]) -> String {
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()

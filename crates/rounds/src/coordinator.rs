@@ -9,7 +9,7 @@ use arras_ckks::{Ciphertext, Context, bytes, threshold};
 use arras_rns::{Backend, Evaluation, Poly};
 use arras_wire::{Reader, Writer};
 use ed25519_dalek::Signature;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::agreement::{Agreement, Member, Roster};
 use crate::format::Format;
@@ -18,7 +18,7 @@ use crate::message::{Message, Opening, Proposal, Signed, Upload, body_hash};
 use crate::{Error, Refusal, Result};
 
 /// What an attempt is waiting for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum Phase {
     /// Parties that have not joined yet, as a number: their names are not known.
