@@ -231,18 +231,13 @@ impl LimbTable {
             Kernels::Portable(_) => label.expand(self.modulus, row),
             #[cfg(target_arch = "x86_64")]
             Kernels::Simd(kernels) => {
-                const CHUNK: usize = 128;
-                let (mut low, mut high) = ([0; CHUNK], [0; CHUNK]);
-                let mut bytes = [0; 16 * CHUNK];
+                // Bytes that stay in the first-level cache on their way.
+                let mut bytes = [0; 16 * simd::SEEDED];
                 let mut stream = label.stream(self.modulus);
-                for part in row.chunks_mut(CHUNK) {
-                    let length = part.len();
-                    stream.fill(&mut bytes[..16 * length]);
-                    for (i, chunk) in bytes.as_chunks::<16>().0[..length].iter().enumerate() {
-                        let word = u128::from_le_bytes(*chunk);
-                        (low[i], high[i]) = (word as u64, (word >> 64) as u64);
-                    }
-                    kernels.reduce_words(part, &low[..length], &high[..length]);
+                for part in row.chunks_mut(simd::SEEDED) {
+                    let bytes = &mut bytes[..16 * part.len()];
+                    stream.fill(bytes);
+                    kernels.reduce_bytes(part, bytes);
                 }
             }
         }

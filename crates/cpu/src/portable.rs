@@ -224,30 +224,36 @@ pub fn trim(x: u64, bits: u32, q: Modulus) -> u64 {
     (rounded as u64) & ((1 << bits) - 1)
 }
 
-/// Unpacks `row.len()` residues of `bits` bits, least significant bit first; the index of the first that is not
-/// below `q` is the error.
+/// Unpacks `row.len()` residues of `bits` bits, least significant bit first, from exactly as many bytes as they need; the
+/// index of the first that is not below `q`, or the number of them if the padding is not zero, is the error.
 pub fn unpack(row: &mut [u64], packed: &[u8], q: Modulus) -> Result<(), usize> {
-    let bits = q.bits();
-    let (mut window, mut held) = (0u128, 0);
-    let mut words = packed.chunks(8);
+    let bits = q.bits() as usize;
+    let mask = (1 << bits) - 1;
+    let mut fits = true;
     for (index, residue) in row.iter_mut().enumerate() {
-        if held < bits {
-            let mut word = [0; 8];
-            if let Some(bytes) = words.next() {
-                word[..bytes.len()].copy_from_slice(bytes);
-            }
-            window |= u128::from(u64::from_le_bytes(word)) << held;
-            held += 64;
-        }
-        *residue = (window as u64) & ((1 << bits) - 1);
-        window >>= bits;
-        held -= bits;
-        if *residue >= q.value() {
-            return Err(index);
-        }
+        let bit = index * bits;
+        // Up to 60 bits and the 7 before them.
+        let window = u128::from_le_bytes(window(packed, bit / 8));
+        *residue = (window >> (bit % 8)) as u64 & mask;
+        fits &= *residue < q.value();
     }
-    // What is left of the last word is padding.
-    if window != 0 { Err(row.len()) } else { Ok(()) }
+    if !fits && let Some(index) = row.iter().position(|&residue| residue >= q.value()) {
+        return Err(index);
+    }
+    let used = row.len() * bits % 8;
+    if used != 0 && packed.last().is_some_and(|last| last >> used != 0) { Err(row.len()) } else { Ok(()) }
+}
+
+/// The 16 bytes from `at`, zero beyond the end.
+#[inline(always)]
+fn window(bytes: &[u8], at: usize) -> [u8; 16] {
+    let rest = bytes.get(at..).unwrap_or_default();
+    if let Some(whole) = rest.first_chunk() {
+        return *whole;
+    }
+    let mut padded = [0; 16];
+    padded[..rest.len()].copy_from_slice(rest);
+    padded
 }
 
 /// Packs values of `bits` bits, least significant bit first, into exactly as many bytes as they need.

@@ -28,7 +28,7 @@ use butterfly::{Harvey52, Lazy52, Shoup64, Wide52};
 use lanes::{Avx2, Avx512, Ifma};
 use modular::{Narrow, Wide};
 use ntt::Transform;
-pub(crate) use rows::MATRIX_ROWS;
+pub(crate) use rows::{MATRIX_ROWS, SEEDED};
 
 use crate::path::Path;
 use crate::tables::{Factor, Terms};
@@ -157,13 +157,14 @@ impl Kernels {
         }
     }
 
-    /// `row[i] = high[i] 2^64 + low[i] mod q`.
-    pub(crate) fn reduce_words(&self, row: &mut [u64], low: &[u64], high: &[u64]) {
+    /// `row[i]` is the i-th group of 16 bytes mod q, for at most [`SEEDED`] of them.
+    pub(crate) fn reduce_bytes(&self, row: &mut [u64], bytes: &[u8]) {
         // SAFETY: the arithmetic holds tokens for the features of its functions.
         unsafe {
             match self.rows {
-                AnyModular::Narrow(_, m) | AnyModular::Avx512(m) => avx512::reduce_words(m, row, low, high),
-                AnyModular::Avx2(m) => avx2::reduce_words(m, row, low, high),
+                AnyModular::Narrow(m, _) => ifma::reduce_bytes_narrow(m, row, bytes),
+                AnyModular::Avx512(m) => avx512::reduce_bytes(m, row, bytes),
+                AnyModular::Avx2(m) => avx2::reduce_bytes(m, row, bytes),
             }
         }
     }
@@ -212,14 +213,15 @@ macro_rules! row_methods {
         )*}
         row_entries!("avx512f,avx512dq,avx512vl,avx512bw,avx512ifma", ifma, Narrow:
             $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
-            fn lift(out: &mut [u64], digit: &[u64], start: u64););
+            fn lift(out: &mut [u64], digit: &[u64], start: u64);
+            fn reduce_bytes_narrow(row: &mut [u64], bytes: &[u8]););
         row_entries!("avx512f,avx512dq,avx512vl,avx512bw", avx512, Wide<Avx512>:
             $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
             fn automorphism_values(out: &mut [u64], input: &[u64], element: usize);
-            fn reduce_words(row: &mut [u64], low: &[u64], high: &[u64]););
+            fn reduce_bytes(row: &mut [u64], bytes: &[u8]););
         row_entries!("avx2", avx2, Wide<Avx2>:
             $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
-            fn reduce_words(row: &mut [u64], low: &[u64], high: &[u64]););
+            fn reduce_bytes(row: &mut [u64], bytes: &[u8]););
     };
 }
 

@@ -345,17 +345,46 @@ pub(crate) fn lift(m: Narrow, out: &mut [u64], digit: &[u64], start: u64) {
     transform(m, out, Some(digit), |x| m.residue(m.lanes().add(x, start)));
 }
 
-/// `row[i] = high[i] 2^64 + low[i] mod q`.
+/// The largest number of words that [`reduce_bytes`] takes.
+pub(crate) const SEEDED: usize = 128;
+
+/// `row[i]` is the i-th group of 16 bytes mod q, at most [`SEEDED`] of them.
 #[inline(always)]
-pub(crate) fn reduce_words<L: Lanes>(m: Wide<L>, row: &mut [u64], low: &[u64], high: &[u64]) {
+pub(crate) fn reduce_bytes<L: Lanes>(m: Wide<L>, row: &mut [u64], bytes: &[u8]) {
+    reduce_split(m.lanes(), row, bytes, |low, high| m.reduce_words(high, low));
+}
+
+/// The same for q < 2^50: `x = x0 + x1 2^52 + x2 2^104` with 52, 52 and 24 bits is a sum of three products. Bits of x1
+/// above its own are noise that the multiplier ignores.
+#[inline(always)]
+pub(crate) fn reduce_bytes_narrow(m: Narrow, row: &mut [u64], bytes: &[u8]) {
+    let (lanes, q) = (m.lanes(), m.modulus());
+    let mask = lanes.splat((1 << 52) - 1);
+    let power52 = lanes.splat(q.reduce(1 << 52));
+    let power104 = lanes.splat(q.reduce(1 << 104));
+    reduce_split(lanes, row, bytes, |low, high| {
+        let x1 = lanes.add(lanes.shr::<52>(low), lanes.shl::<12>(high));
+        let sum = m.accumulate(m.sum_of(lanes.and(low, mask)), x1, power52);
+        m.reduce(m.accumulate(sum, lanes.shr::<40>(high), power104))
+    });
+}
+
+/// Lower and upper halves of groups of 16 bytes, a vector of each at a time.
+#[inline(always)]
+fn reduce_split<L: Lanes>(lanes: L, row: &mut [u64], bytes: &[u8], reduce: impl Fn(L::V, L::V) -> L::V) {
     let length = row.len();
-    assert!(length.is_multiple_of(L::WIDTH) && low.len() == length && high.len() == length);
-    let to = row.as_mut_ptr();
+    assert!(length.is_multiple_of(L::WIDTH) && length <= SEEDED && bytes.len() == 16 * length);
+    // The compiler takes the halves apart several at a time.
+    let (mut low, mut high) = ([0; SEEDED], [0; SEEDED]);
+    for ((low, high), group) in low.iter_mut().zip(&mut high).zip(bytes.as_chunks::<16>().0) {
+        let group = u128::from_le_bytes(*group);
+        (*low, *high) = (group as u64, (group >> 64) as u64);
+    }
     for i in (0..length).step_by(L::WIDTH) {
-        // SAFETY: all three have `length` words, a whole number of vectors.
+        // SAFETY: all three have `length` words or more, a whole number of vectors.
         unsafe {
-            let (low, high) = (m.lanes().load(low.as_ptr().add(i)), m.lanes().load(high.as_ptr().add(i)));
-            m.lanes().store(to.add(i), m.reduce_words(high, low));
+            let (low, high) = (lanes.load(low.as_ptr().add(i)), lanes.load(high.as_ptr().add(i)));
+            lanes.store(row.as_mut_ptr().add(i), reduce(low, high));
         }
     }
 }
