@@ -39,7 +39,7 @@ fn git(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
 }
 
 fn measure(runs: usize) -> Result<Value, Box<dyn Error>> {
-    let mut rows = Vec::new();
+    let (commit, mut rows) = (git(&["rev-parse", "HEAD"])?, Vec::new());
     for set in measured::sets() {
         // Larger rings give as many errors in fewer runs.
         rows.extend(measured::slots(&set, (runs * 8192 / set.params.degree()).max(2)));
@@ -51,7 +51,7 @@ fn measure(runs: usize) -> Result<Value, Box<dyn Error>> {
     for row in &rows {
         record::check(row)?;
     }
-    Ok(json!({"schema": 1, "commit": git(&["rev-parse", "HEAD"])?, "runs": runs, "rows": rows}))
+    Ok(json!({"schema": 1, "commit": commit, "runs": runs, "rows": rows}))
 }
 
 fn keep(runs: usize) -> Result<(), Box<dyn Error>> {
