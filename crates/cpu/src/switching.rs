@@ -325,14 +325,15 @@ pub(crate) fn key_switch(
     [first, second]: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
     d: &View<'_, Cpu, Evaluation>,
 ) -> Result<()> {
+    let d = d.clone().with_limbs(plan.limbs())?;
     let (limbs, batch) = (d.limbs(), d.batch());
     let KeySwitchParts { mut digits, mut coefficients, mut sums, down } = plan.parts(batch)?;
     check::unary("key_switch", tables, &coefficients, &Input::from(d.clone()))?;
     check_key(tables, &digits.iter().map(|d| d.extended.as_view()).collect::<Vec<_>>(), &sums[0], key)?;
     let converters: Vec<_> = digits.iter().map(|digit| (digit.limbs, digit.converter)).collect();
-    prepare_digits(queue, tables, &mut coefficients, d, &converters)?;
+    prepare_digits(queue, tables, &mut coefficients, &d, &converters)?;
     let coefficients = coefficients.as_view();
-    let extension = Extension::new(tables, &converters, limbs, polynomials(&coefficients), polynomials(d));
+    let extension = Extension::new(tables, &converters, limbs, polynomials(&coefficients), polynomials(&d));
 
     let special = down.drop();
     let ModDownParts { converter, inverse, mut converted, .. } = down.parts(2 * batch)?;
