@@ -323,14 +323,15 @@ pub(crate) fn key_switch(
     [first, second]: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
     d: &View<'_, Cpu, Evaluation>,
 ) -> Result<()> {
-    let (limbs, batch) = (d.limbs(), d.batch());
     let KeySwitchParts { digits, coefficients, sums, down } = parts;
+    let d = d.clone().with_limbs(coefficients.limbs())?;
+    let (limbs, batch) = (d.limbs(), d.batch());
     check::unary("key_switch", tables, coefficients, &Input::from(d.clone()))?;
     check_key(tables, &digits.iter().map(|d| d.extended.as_view()).collect::<Vec<_>>(), &sums[0], key)?;
     let converters: Vec<_> = digits.iter().map(|digit| (digit.limbs, digit.converter)).collect();
-    prepare_digits(queue, tables, coefficients, d, &converters)?;
+    prepare_digits(queue, tables, coefficients, &d, &converters)?;
     let coefficients = coefficients.as_view();
-    let extension = Extension::new(tables, &converters, limbs, polynomials(&coefficients), polynomials(d));
+    let extension = Extension::new(tables, &converters, limbs, polynomials(&coefficients), polynomials(&d));
 
     let ModDownParts { converter, inverse, dropped, converted } = down;
     let special = dropped.limbs();

@@ -331,7 +331,15 @@ fn base_conversion(path: Path) -> Outcome {
 fn matrix_products(path: Path) -> Outcome {
     // The last kind does not fit the smallest modulus.
     let largest = [1i64, 1 << 20, (1 << 31) - 1, 1 << 44, 1 << 62];
-    for (shape, degree) in [((5, 40), 512), ((1, 3), 16), ((13, 17), 64), ((7, 100), 8), ((2, 800), 32)] {
+    for (shape, degree) in [
+        ((5, 40), 512),
+        ((1, 3), 16),
+        ((13, 17), 64),
+        ((7, 100), 8),
+        ((2, 800), 32),
+        ((9, 1), 1024),
+        ((1, 5001), 16),
+    ] {
         let ring = long_chain(degree)?;
         let limbs: LimbSet = [0, 25, 30].into_iter().collect();
         let (rows, columns) = shape;
@@ -378,6 +386,7 @@ fn key_switching(path: Path) -> Outcome {
                 let mut words = bench.words(&out[0])?;
                 words.extend(bench.words(&out[1])?);
                 // The unfused product of the same digits.
+                cpu.mod_up(queue, tables, &mut plan, &input.view())?;
                 let digits = plan.extended()?;
                 let right = PreparedView { prepared: &key, first: 1, term_stride: 2, batch_stride: 0 };
                 let mut sum = bench.filled(limbs.union(special), 2, 9)?;
