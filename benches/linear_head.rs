@@ -199,13 +199,13 @@ impl Setup {
         for ((piece, residues), (_, PackedPiece { logits, .. })) in query.pieces().zip(reply.pieces()) {
             let (rows, values) = piece.packing.extent(piece.polynomials);
             let residues = unpack(residues, rows, values, q.bits())?;
-            let positions = reply.groups.reply_positions(&piece).count;
+            let positions = reply.groups.reply_positions(&piece, reply.classes).count;
             let polynomials = reply.groups.reply_polynomials(&piece, CLASSES);
             let logits = unpack(logits, polynomials, positions, reply.bits)?;
             for (image, x) in residues.chunks_exact(FEATURES).enumerate() {
                 for (class, w) in budget.weights.chunks_exact(FEATURES).enumerate() {
                     let sum: i128 = w.iter().zip(x).map(|(&w, &x)| i128::from(w) * i128::from(x)).sum();
-                    let logit = q.reduce_signed(sum + i128::from(budget.bias[class]));
+                    let logit = q.reduce_signed(sum + budget.bias[class]);
                     let (polynomial, position) = reply.groups.locate(&piece, image, class);
                     let found = logits[polynomial * positions + position];
                     ensure!(found == trimmed(logit, reply.bits, q), "image {image}, class {class}: {found}");

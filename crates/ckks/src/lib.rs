@@ -10,6 +10,8 @@
 //! | [`ciphertext`] | plaintexts, ciphertexts, their scale and level |
 //! | [`slots`] | which automorphism moves which slot |
 //! | [`keys`] | evaluation keys |
+//! | [`public`] | public keys: encryption without a secret |
+//! | [`sampling`] | randomness for them |
 //! | [`workspace`] | constants and scratch memory of key switching |
 //! | [`evaluator`] | operations on ciphertexts |
 //! | [`bytes`] | parameters, ciphertexts and keys on the wire |
@@ -25,6 +27,8 @@ pub mod fft;
 mod fuzz;
 pub mod keys;
 pub mod params;
+pub mod public;
+pub mod sampling;
 pub mod security;
 pub mod slots;
 pub mod workspace;
@@ -36,6 +40,7 @@ pub use error::{Error, Result};
 pub use fuzz::{fuzz_one, small_params, small_params_with_keys};
 pub use keys::{EvaluationKeys, SwitchingKey};
 pub use params::{Params, Spec};
+pub use public::PublicKey;
 pub use security::Security;
 pub use slots::Slots;
 pub use workspace::Workspace;

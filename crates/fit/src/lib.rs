@@ -1,8 +1,9 @@
-//! Closed-form heads from features, how good they are, and synthetic tiles to try them on.
+//! Heads from features, how good they are, and synthetic tiles to try them on.
 //!
 //! - [`features`]: the file of CLS tokens; [`import`]: the same from NumPy, CSV and foreign safetensors files.
 //! - [`ridge`]: multi-class ridge regression in closed form, its penalty chosen by leaving groups out.
 //! - [`mod@train`]: features to a [`Head`](arras_heads::Head) with its model card.
+//! - [`mlp`]: heads with a hidden layer of squares, by gradient descent.
 //! - [`metrics`]: confusion, accuracy, AUC and calibration with intervals by group bootstrap.
 //! - [`baseline`]: what colour alone can tell.
 //! - [`tiles`]: synthetic H&E-like images whose classes differ in texture, not in colour.
@@ -14,6 +15,7 @@ pub mod features;
 mod fuzz;
 pub mod import;
 pub mod metrics;
+pub mod mlp;
 mod random;
 pub mod ridge;
 pub mod tiles;
@@ -24,4 +26,5 @@ pub use features::Features;
 #[cfg(feature = "testkit")]
 pub use fuzz::fuzz_one;
 pub use metrics::{Evaluation, evaluate};
+pub use mlp::{TrainedMlp, Training, train_mlp};
 pub use train::{Trained, train};

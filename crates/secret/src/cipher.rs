@@ -1,6 +1,6 @@
 //! A secret key on a backend.
 
-use arras_ckks::{Ciphertext, Context, Plaintext, bytes};
+use arras_ckks::{Ciphertext, Context, Plaintext, PublicKey, bytes};
 use arras_heads::query::KeyId;
 use arras_rns::{Backend, Coefficient, Evaluation, Input, LimbSet, Poly, Purpose, SeedLabel};
 use zeroize::Zeroizing;
@@ -28,10 +28,6 @@ impl<B: Backend> Drop for Cipher<'_, B> {
         let _ = self.context.backend().wipe(self.context.queue(), self.secret.buffer_mut());
     }
 }
-
-/// A public encryption key: an encryption of zero under the secret key.
-#[derive(Debug)]
-pub struct PublicKey<B: Backend>(Ciphertext<B>);
 
 impl<'c, B: Backend> Cipher<'c, B> {
     /// Brings a key to the context's backend.
@@ -88,7 +84,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// # Errors
     /// [`Error::Randomness`], or a failing device.
     pub fn public_key(&self) -> Result<PublicKey<B>> {
-        self.encrypt_with(None, self.context.params().limbs(), 1, Purpose::PublicKey).map(PublicKey)
+        self.encrypt_with(None, self.context.params().limbs(), 1, Purpose::PublicKey).map(PublicKey::new)
     }
 
     fn encrypt_with(
@@ -160,48 +156,6 @@ impl<'c, B: Backend> Cipher<'c, B> {
             backend.add(queue, tables, &mut poly.view_mut(), Input::InPlace, &component.view())?;
         }
         Ok(Plaintext { poly, scale: ciphertext.scale })
-    }
-}
-
-impl<B: Backend> PublicKey<B> {
-    /// Public-key encryption: u (b, a) + (m + e0, e1) with u ternary.
-    ///
-    /// # Errors
-    /// [`Error::Randomness`], or a failing device.
-    pub fn encrypt(&self, context: &Context<B>, plaintext: &Plaintext<B>) -> Result<Ciphertext<B>> {
-        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-        let (limbs, batch) = (plaintext.poly.limbs(), plaintext.poly.batch());
-        let mut rng = SecretRng::from_os()?;
-        let mut blinding = Zeroizing::new(vec![0; batch * context.params().degree()]);
-        blinding.iter_mut().for_each(|u| *u = rng.ternary());
-        let mut u = upload_small(context, limbs, context.params().degree(), &blinding)?.retag();
-        backend.ntt(queue, tables, &mut u.view_mut(), Input::InPlace)?;
-        let components = self.0.components.iter().map(|component| {
-            let mut out = noise(context, &mut rng, limbs, batch)?;
-            let key = component.view().with_limbs(limbs)?.repeat(batch);
-            backend.multiply_accumulate(queue, tables, &mut out.view_mut(), &u.view(), &key)?;
-            Ok(out)
-        });
-        let mut components = components.collect::<Result<Vec<_>>>()?;
-        backend.wipe(queue, u.buffer_mut())?;
-        backend.add(queue, tables, &mut components[0].view_mut(), Input::InPlace, &plaintext.poly.view())?;
-        Ok(Ciphertext { components, scale: plaintext.scale, seed: None })
-    }
-
-    /// The key as the contents of a file.
-    ///
-    /// # Errors
-    /// A failing device.
-    pub fn to_bytes(&self, context: &Context<B>) -> Result<Vec<u8>> {
-        Ok(bytes::encode_public_key(context, &self.0)?)
-    }
-
-    /// Reads [`to_bytes`](Self::to_bytes).
-    ///
-    /// # Errors
-    /// [`Error::Ckks`] if the bytes are damaged or belong to other parameters.
-    pub fn from_bytes(context: &Context<B>, bytes: &[u8]) -> Result<Self> {
-        Ok(Self(bytes::decode_public_key(context, bytes)?))
     }
 }
 

@@ -20,7 +20,8 @@ mod fuzz;
 pub mod key;
 pub mod sampling;
 
-pub use cipher::{Cipher, PublicKey};
+pub use arras_ckks::PublicKey;
+pub use cipher::Cipher;
 pub use error::{Error, Result};
 #[cfg(feature = "testkit")]
 pub use fuzz::fuzz_one;

@@ -20,6 +20,8 @@ fn no_mutant_breaks_an_invariant() {
     for (from, name) in [
         ("heads", "reply-dot.bin"),
         ("heads", "reply-transposed.bin"),
+        ("heads", "reply-slots.bin"),
+        ("heads", "reply-rotations.bin"),
         ("ckks", "ciphertext-three.bin"),
         ("ckks", "public-key.bin"),
     ] {
