@@ -79,11 +79,11 @@ impl Doctor {
         let presets = Preset::all().iter().map(|preset| {
             let (params, bounds) = (&preset.params, preset.bounds);
             format!(
-                "{}: {}; N = {}, log2 Q = {:.1}, |x| <= {}, norm <= {}",
+                "{}: {}; N = {}, log2 QP = {:.1}, |x| <= {}, norm <= {}",
                 preset.name,
                 preset.purpose,
                 params.degree(),
-                params.log_modulus(0),
+                params.ring().log_modulus(params.ring().limbs()),
                 bounds.x_max,
                 bounds.norm_max
             )

@@ -8,7 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
-    Common, bench, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit, infer, start, tiles,
+    Common, bench, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit, infer, plan,
+    start, tiles,
 };
 
 /// Classify images without showing them: a ViT turns each into a token, CKKS encrypts it, and a server that holds no
@@ -40,6 +41,10 @@ enum Command {
     Fit(fit::Fit),
     /// Make a pair of keys
     Keygen(crypt::Keygen),
+    /// Make the evaluation keys that layout rotations takes
+    Keys(crypt::Keys),
+    /// Compare presets and layouts: bytes, keys, predicted time
+    Plan(plan::Plan),
     /// Encrypt features
     Encrypt(crypt::Encrypt),
     /// Classify encrypted features (what `arras-server classify` does)
@@ -94,6 +99,8 @@ impl Arguments {
             Command::Import(command) => command.run(common),
             Command::Fit(command) => command.run(common),
             Command::Keygen(command) => command.run(common),
+            Command::Keys(command) => command.run(common),
+            Command::Plan(command) => command.run(common),
             Command::Encrypt(command) => command.run(common),
             Command::Classify(command) => command.run(common),
             Command::Decrypt(command) => command.run(common),

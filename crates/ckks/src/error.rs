@@ -15,6 +15,9 @@ pub enum Error {
     /// Bytes could not be read.
     #[error(transparent)]
     Wire(#[from] arras_wire::Error),
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system: {0}")]
+    Randomness(getrandom::Error),
     /// A field of a parameter set has a value that is not possible.
     #[error("parameters: {field} {problem}")]
     Params {

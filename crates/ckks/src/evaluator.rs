@@ -7,6 +7,7 @@
 mod keyed;
 mod linear;
 mod polynomial;
+mod sum;
 
 pub use keyed::inner_sum_rotations;
 pub use linear::{BabyGiant, LinearTransform};

@@ -11,6 +11,8 @@
 //! | [`ciphertext`] | plaintexts, ciphertexts, their scale and level |
 //! | [`slots`] | which automorphism moves which slot |
 //! | [`keys`] | evaluation keys |
+//! | [`public`] | public keys: encryption without a secret |
+//! | [`sampling`] | randomness for them |
 //! | [`workspace`] | constants and scratch memory of key switching |
 //! | [`evaluator`] | operations on ciphertexts |
 //! | [`noise`] | how much noise the operations add, predicted |
@@ -31,6 +33,8 @@ pub mod keys;
 mod lift;
 pub mod noise;
 pub mod params;
+pub mod public;
+pub mod sampling;
 pub mod security;
 pub mod slots;
 pub mod threshold;
@@ -44,6 +48,7 @@ pub use fuzz::{fuzz_one, small_params, small_params_with_keys};
 pub use keys::{EvaluationKeys, SwitchingKey};
 pub use noise::Noise;
 pub use params::{Params, Spec};
+pub use public::PublicKey;
 pub use security::Security;
 pub use slots::Slots;
 pub use workspace::Workspace;

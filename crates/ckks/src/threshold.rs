@@ -7,9 +7,9 @@
 //! Each term is handed out flooded and encrypted under the receiver's public key (public key switching: Mouchet,
 //! Troncoso-Pastoriza, Bossuat and Hubaux, PETS 2021, section 4.4), so that only the receiver sees the sum.
 
-use arras_rns::{Backend, Evaluation, Input, LimbSet, Poly, Ring};
+use arras_rns::{Backend, Evaluation, Input, LimbSet, Poly, Purpose, Ring, Seed, SeedLabel};
 
-use crate::{Ciphertext, Context, Error, Result};
+use crate::{Ciphertext, Context, Error, PublicKey, Result};
 
 /// Most parties that hold shares.
 pub const MAX_PARTIES: u32 = 1000;
@@ -110,4 +110,33 @@ pub fn combine<B: Backend>(
         }
     }
     Ok(Ciphertext { components: total.components, scale, seed: None })
+}
+
+/// The label of the masks of the uploads to one attempt of one round, from the seed that its parties agreed on.
+pub fn common(seed: Seed) -> SeedLabel {
+    SeedLabel { seed, purpose: Purpose::CommonRandomString, object: 0, polynomial: 0 }
+}
+
+/// The public key of the sum of the keys whose shares, one polynomial each, were added up.
+///
+/// # Errors
+/// [`Error::Count`] if the sum is not a single polynomial; a failing device.
+pub fn collective_key<B: Backend>(
+    context: &Context<B>,
+    seed: Seed,
+    sum: Poly<B, Evaluation>,
+) -> Result<PublicKey<B>> {
+    if sum.batch() != 1 {
+        let expected = "1".to_owned();
+        let what = "the number of polynomials";
+        return Err(Error::Count { operation: "collective key", what, found: sum.batch(), expected });
+    }
+    let mut mask = context.allocate(sum.limbs(), 1)?;
+    context.backend().expand_seed(
+        context.queue(),
+        context.tables(),
+        &mut mask.view_mut(),
+        &[common(seed)],
+    )?;
+    Ok(PublicKey::new(Ciphertext { components: vec![sum, mask], scale: 1.0, seed: Some(common(seed)) }))
 }

@@ -1,5 +1,6 @@
 //! A party's own rows and the integers that it makes of them.
 
+use arras_ckks::sampling::Sampler;
 use arras_fit::counts::{self, Counts};
 use arras_fit::ridge::Problem;
 use arras_fit::split::{Rows, hold_out};
@@ -9,7 +10,6 @@ use arras_rounds::Agreement;
 use arras_rounds::agreement::Projection;
 use arras_rounds::message::{Candidate, Opening, Purpose};
 use arras_rounds::privacy::{Noise, sensitivity};
-use arras_secret::sampling::SecretRng;
 
 use crate::noise::DiscreteGaussian;
 use crate::{Error, Result};
@@ -148,7 +148,7 @@ impl Local {
     }
 
     fn add_noise(&self, integers: &mut [i64], purpose: &Purpose, noise: &Noise) -> Result<()> {
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let sigma = noise.share_sigma(integer_sensitivity(&self.agreement, purpose)?)?;
         let full = DiscreteGaussian::new(sigma)?;
         // Entries off the diagonal count twice in the square of the matrix: sqrt(2) less noise gives the same.

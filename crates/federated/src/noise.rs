@@ -4,7 +4,7 @@
 //! The time of a draw depends on what is drawn. Noise is drawn once per upload on the party's own machine, and its timing is not
 //! observable from outside; it must stay so.
 
-use arras_secret::sampling::SecretRng;
+use arras_ckks::sampling::Sampler;
 
 use crate::{Error, Result};
 
@@ -30,7 +30,7 @@ impl DiscreteGaussian {
     }
 
     /// A draw. A discrete Laplace variable of scale sigma is kept with probability `exp(-(|y| - sigma)^2 / (2 sigma^2))`.
-    pub fn sample(&self, rng: &mut SecretRng) -> i64 {
+    pub fn sample(&self, rng: &mut Sampler) -> i64 {
         loop {
             let y = laplace(self.sigma, rng);
             let distance = u128::from(y.unsigned_abs().abs_diff(self.sigma));
@@ -43,7 +43,7 @@ impl DiscreteGaussian {
 }
 
 /// A discrete Laplace variable: probability of x proportional to `exp(-|x| / scale)`.
-fn laplace(scale: u64, rng: &mut SecretRng) -> i64 {
+fn laplace(scale: u64, rng: &mut Sampler) -> i64 {
     loop {
         let low = below(u128::from(scale), rng) as u64;
         if !bernoulli_exp(u128::from(low), u128::from(scale), rng) {
@@ -62,7 +62,7 @@ fn laplace(scale: u64, rng: &mut SecretRng) -> i64 {
 }
 
 /// True with probability `exp(-numerator / denominator)`.
-fn bernoulli_exp(mut numerator: u128, denominator: u128, rng: &mut SecretRng) -> bool {
+fn bernoulli_exp(mut numerator: u128, denominator: u128, rng: &mut Sampler) -> bool {
     while numerator > denominator {
         if !bernoulli_exp_fraction(1, 1, rng) {
             return false;
@@ -74,7 +74,7 @@ fn bernoulli_exp(mut numerator: u128, denominator: u128, rng: &mut SecretRng) ->
 
 /// The same for a ratio of at most 1: the parity of the number of successes in a series of trials with probabilities `ratio / k`
 /// (von Neumann).
-fn bernoulli_exp_fraction(numerator: u128, denominator: u128, rng: &mut SecretRng) -> bool {
+fn bernoulli_exp_fraction(numerator: u128, denominator: u128, rng: &mut Sampler) -> bool {
     let mut k = 1;
     while below(denominator * k, rng) < numerator {
         k += 1;
@@ -83,7 +83,7 @@ fn bernoulli_exp_fraction(numerator: u128, denominator: u128, rng: &mut SecretRn
 }
 
 /// Uniform below a bound of at least 1: rejection from the next power of two.
-fn below(bound: u128, rng: &mut SecretRng) -> u128 {
+fn below(bound: u128, rng: &mut Sampler) -> u128 {
     let mask = bound.next_power_of_two() - 1;
     loop {
         let candidate = u128::from_le_bytes(rng.bytes()) & mask;
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn moments_and_tails_are_those_of_the_distribution() {
-        let mut rng = SecretRng::from_os().unwrap();
+        let mut rng = Sampler::from_os().unwrap();
         for sigma in [1.0, 3.0, 40.0, 1e9] {
             let distribution = DiscreteGaussian::new(sigma).unwrap();
             let count = 20_000;
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn small_sigmas_have_the_exact_probabilities() {
-        let mut rng = SecretRng::from_os().unwrap();
+        let mut rng = Sampler::from_os().unwrap();
         let distribution = DiscreteGaussian::new(1.0).unwrap();
         let count = 40_000;
         let zeros =

@@ -421,7 +421,7 @@ fn upload_name(round: u32, attempt: u32) -> String {
 impl Identity {
     /// Fresh keys, as they are stored.
     fn generate<B: Backend>(context: &Context<B>) -> Result<Zeroizing<Vec<u8>>> {
-        let mut rng = arras_secret::sampling::SecretRng::from_os()?;
+        let mut rng = arras_ckks::sampling::Sampler::from_os()?;
         let mut w = Writer::new();
         for _ in 0..3 {
             w.array(&*Zeroizing::new(rng.bytes::<32>()));

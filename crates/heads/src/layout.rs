@@ -71,8 +71,9 @@ pub const MAX_IMAGES: usize = 1 << 20;
 /// Polynomials of a piece in layout dot. It bounds the memory in use, and it is part of the format: a reply is cut into
 /// the same pieces.
 pub(crate) const DOT_PIECE: usize = 256;
-/// Polynomials of a piece in layout rotations: what one call of the evaluator works on.
-pub(crate) const ROTATIONS_PIECE: usize = 16;
+/// Polynomials of a piece in layout rotations: what one call of the evaluator works on. It holds two polynomials over all
+/// primes for every baby step and ciphertext, which outgrows caches soon.
+pub(crate) const ROTATIONS_PIECE: usize = 4;
 
 /// How a query of some images is cut into polynomials. [`Groups::new`] makes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,6 +13,7 @@
 //! | [`plan`] | which layout to use for how many images, and what it costs |
 //! | [`query`], [`reply`] | what travels |
 //! | [`linear`], [`slots`], [`rotations`] | the server's computations |
+//! | [`hide`] | keeping a head from its clients |
 //! | [`classifier`] | the one of them that a query asks for |
 
 pub mod budget;
@@ -21,6 +22,7 @@ pub mod error;
 #[cfg(feature = "testkit")]
 mod fuzz;
 pub mod head;
+pub mod hide;
 mod intake;
 pub mod layout;
 pub mod linear;
@@ -36,7 +38,7 @@ pub use budget::Budget;
 pub use classifier::Classifier;
 pub use error::{Error, Result};
 #[cfg(feature = "testkit")]
-pub use fuzz::fuzz_one;
+pub use fuzz::{blank_keys, fuzz_one, fuzzed_model};
 pub use head::{Head, Mlp, Model, ModelCard};
 pub use layout::{Groups, Layout};
 pub use linear::LinearHead;

@@ -180,6 +180,8 @@ const MAX_STEPS: u32 = 12;
 impl Preset {
     /// The name of the preset that is used when none is named.
     pub const DEFAULT: &'static str = "linear";
+    /// The name of the preset whose replies hide the head.
+    pub const HIDING: &'static str = "linear-hidden";
 
     /// All presets.
     pub fn all() -> &'static [Preset] {

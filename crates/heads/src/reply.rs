@@ -4,7 +4,7 @@ use arras_rns::check::packed_row;
 use arras_wire::frame::{self, Kind};
 use arras_wire::{Reader, Writer};
 
-use crate::budget::{Budget, REPLY_BITS};
+use crate::budget::{Budget, HIDDEN_REPLY_BITS, REPLY_BITS};
 use crate::layout::{Groups, Layout, Piece};
 use crate::preset::Preset;
 use crate::query::{KeyId, Query};
@@ -161,7 +161,11 @@ impl Reply {
         }
         let scaling = read_scaling(&mut r, &groups)?;
         let bits = u32::from(r.u8("bits")?);
-        let range = if groups.layout.in_slots() { SLOT_BITS } else { REPLY_BITS };
+        let range = match (groups.layout.in_slots(), preset.hides) {
+            (true, _) => SLOT_BITS,
+            (false, true) => HIDDEN_REPLY_BITS,
+            (false, false) => REPLY_BITS,
+        };
         if !range.contains(&bits) {
             return Err(arras_wire::Error::invalid("bits", format!("{bits} is not in {range:?}")).into());
         }

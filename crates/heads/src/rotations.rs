@@ -238,7 +238,8 @@ impl Work {
 #[derive(Debug)]
 struct Layer<B: Backend> {
     matrix: LinearTransform<B>,
-    sums: Vec<LinearTransform<B>>,
+    /// The rotations of each factor of the sum.
+    sums: Vec<Vec<i64>>,
     bias: Plaintext<B>,
 }
 
@@ -389,13 +390,8 @@ impl<B: Backend> Layer<B> {
         let diagonals: BTreeMap<i64, Vec<Complex>> = (0..plan.rows.min(plan.period)).map(diagonal).collect();
         let babies = Some(plan.babies);
         let matrix = LinearTransform::new(context, encoder, &diagonals, weight_scale, plan.level, babies)?;
-        // Ones at scale 1 are exact: the constant polynomial 1.
-        let ones = || vec![Complex::new(1.0, 0.0); slots];
-        let sum = |&(stride, terms): &(usize, usize)| {
-            let terms = (0..terms).map(|term| ((term * stride) as i64, ones())).collect();
-            Ok(LinearTransform::new(context, encoder, &terms, 1.0, plan.level - 1, Some(slots))?)
-        };
-        let sums = plan.sums.iter().map(sum).collect::<Result<_>>()?;
+        let sum = |&(stride, terms): &(usize, usize)| (0..terms).map(|term| (term * stride) as i64).collect();
+        let sums = plan.sums.iter().map(sum).collect();
         let row = |slot: usize| bias.get(slot / interleave % plan.rows).map_or(0.0, |&b| f64::from(b));
         let values: Vec<_> = (0..slots).map(|slot| Complex::new(row(slot), 0.0)).collect();
         let bias = encoder.encode(context, &values, slots, scale, plan.level - 1)?;
@@ -412,7 +408,7 @@ impl<B: Backend> Layer<B> {
         let product = evaluator.transform(input, &self.matrix, keys, workspace)?;
         let mut out = evaluator.rescale_with(&product, workspace)?;
         for sum in &self.sums {
-            out = evaluator.transform(&out, sum, keys, workspace)?;
+            out = evaluator.sum_of_rotations(&out, sum, keys, workspace)?;
         }
         Ok(evaluator.add_plain(&out, &self.bias)?)
     }
@@ -484,6 +480,8 @@ impl Scales<'_> {
 
     /// The largest scale at which logits of up to `size` fit level 0, and the weight scale of a layer that gives it.
     fn last(&self, plan: &LayerPlan, size: f64, input_scale: f64) -> Result<[f64; 2]> {
+        // A scale beyond the modulus would be refused, however small the logits.
+        let size = size.max(1.0);
         let room = self.params.log_modulus(0) - 1.0 + (1.0 - MARGIN).log2();
         let most = MAX_WEIGHT_BITS.exp2() * input_scale / self.prime(plan.level);
         let scale = (room.exp2() / size).min(most);

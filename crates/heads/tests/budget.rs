@@ -33,7 +33,7 @@ fn largest_logit(budget: &Budget, class: usize, row: &[f64], scale: f64) -> i128
     let weights = &budget.weights[class * row.len()..(class + 1) * row.len()];
     let features = row.iter().map(|x| (x.abs() * scale).ceil() as i128 + 21);
     let products = weights.iter().zip(features).map(|(&w, x)| i128::from(w.unsigned_abs()) * x);
-    products.sum::<i128>() + i128::from(budget.bias[class].unsigned_abs())
+    products.sum::<i128>() + budget.bias[class].abs()
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn the_logit_bound_covers_every_rounding() {
                 let integers = row.iter().map(|x| (x * scale).round_ties_even() as i128);
                 let logit =
                     budget.weights.iter().zip(integers).map(|(&w, m)| i128::from(w) * m).sum::<i128>();
-                let logit = (logit + i128::from(budget.bias[0])) as f64 / product;
+                let logit = (logit + budget.bias[0]) as f64 / product;
                 assert!((logit - exact(&row)).abs() <= budget.logit_bound);
             }
         }

@@ -113,6 +113,9 @@ fn case(preset: &str, model: &Model, layout: Layout, images: usize, rounds: usiz
 }
 
 fn main() -> Result<(), Failure> {
+    if std::env::args().nth(1).is_some() {
+        return case("paper", &Model::Linear(linear(768)), Layout::Rotations, 1, 200);
+    }
     let (probe, mlp) = (Model::Linear(linear(768)), Model::Mlp(mlp()));
     case("paper", &probe, Layout::Rotations, 1, 25)?;
     case("paper", &probe, Layout::Slots, 4096, 3)?;

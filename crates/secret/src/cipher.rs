@@ -1,12 +1,11 @@
 //! A secret key on a backend.
 
-use arras_ckks::{Ciphertext, Context, Plaintext, bytes};
+use arras_ckks::sampling::{Sampler, float, noise, small_polynomials};
+use arras_ckks::{Ciphertext, Context, Plaintext, PublicKey, bytes};
 use arras_heads::query::KeyId;
-use arras_rns::backend::Quantise;
 use arras_rns::{Backend, Coefficient, Evaluation, Input, LimbSet, Poly, Purpose, SeedLabel};
 use zeroize::Zeroizing;
 
-use crate::sampling::SecretRng;
 use crate::{Error, Result, SecretKey};
 
 /// Encrypts and decrypts under one secret key, which it holds in the evaluation domain on the backend. The memory is
@@ -30,10 +29,6 @@ impl<B: Backend> Drop for Cipher<'_, B> {
     }
 }
 
-/// A public encryption key: an encryption of zero under the secret key.
-#[derive(Debug)]
-pub struct PublicKey<B: Backend>(Ciphertext<B>);
-
 impl<'c, B: Backend> Cipher<'c, B> {
     /// Brings a key to the context's backend.
     ///
@@ -46,7 +41,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
         }
         let coefficients = Zeroizing::new(key.coefficients().iter().map(|&x| float(x)).collect::<Vec<_>>());
         let limbs = context.params().ring().limbs();
-        let mut secret = upload_small(context, limbs, coefficients.len(), &coefficients)?.retag();
+        let mut secret = small_polynomials(context, limbs, coefficients.len(), &coefficients)?.retag();
         context.backend().ntt(context.queue(), context.tables(), &mut secret.view_mut(), Input::InPlace)?;
         Ok(Self { context, id: key.id(), secret })
     }
@@ -81,9 +76,9 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// as 32 bytes.
     ///
     /// # Errors
-    /// [`Error::Randomness`], or a failing device.
+    /// [`arras_ckks::Error::Randomness`], or a failing device.
     pub fn encrypt(&self, plaintext: &Plaintext<B>) -> Result<Ciphertext<B>> {
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let label = SeedLabel { seed: rng.bytes(), purpose: Purpose::Ciphertext, object: 0, polynomial: 0 };
         let (limbs, batch) = (plaintext.poly.limbs(), plaintext.poly.batch());
         self.encrypt_under(label, &mut rng, Some(plaintext), limbs, batch)
@@ -92,11 +87,11 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// A public key for this secret.
     ///
     /// # Errors
-    /// [`Error::Randomness`], or a failing device.
+    /// [`arras_ckks::Error::Randomness`], or a failing device.
     pub fn public_key(&self) -> Result<PublicKey<B>> {
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let label = SeedLabel { seed: rng.bytes(), purpose: Purpose::PublicKey, object: 0, polynomial: 0 };
-        self.encrypt_under(label, &mut rng, None, self.context.params().limbs(), 1).map(PublicKey)
+        self.encrypt_under(label, &mut rng, None, self.context.params().limbs(), 1).map(PublicKey::new)
     }
 
     /// (m + e - a s, a) with a expanded from the label. No two messages may ever meet the same key and label: their
@@ -104,7 +99,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
     pub(crate) fn encrypt_under(
         &self,
         label: SeedLabel,
-        rng: &mut SecretRng,
+        rng: &mut Sampler,
         plaintext: Option<&Plaintext<B>>,
         limbs: LimbSet,
         batch: usize,
@@ -182,89 +177,4 @@ impl<'c, B: Backend> Cipher<'c, B> {
         }
         Ok(Plaintext { poly, scale: ciphertext.scale })
     }
-}
-
-impl<B: Backend> PublicKey<B> {
-    /// A key from its body and mask, one polynomial each over all limbs of Q.
-    pub(crate) fn from_components(components: Vec<Poly<B, Evaluation>>, seed: Option<SeedLabel>) -> Self {
-        Self(Ciphertext { components, scale: 1.0, seed })
-    }
-
-    /// Public-key encryption: u (b, a) + (m + e0, e1) with u ternary.
-    ///
-    /// # Errors
-    /// [`Error::Randomness`], or a failing device.
-    pub fn encrypt(&self, context: &Context<B>, plaintext: &Plaintext<B>) -> Result<Ciphertext<B>> {
-        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-        let (limbs, batch) = (plaintext.poly.limbs(), plaintext.poly.batch());
-        let mut rng = SecretRng::from_os()?;
-        let mut blinding = Zeroizing::new(vec![0; batch * context.params().degree()]);
-        rng.ternary(&mut blinding, float);
-        let mut u = upload_small(context, limbs, context.params().degree(), &blinding)?.retag();
-        backend.ntt(queue, tables, &mut u.view_mut(), Input::InPlace)?;
-        let components = self.0.components.iter().map(|component| {
-            let mut out = noise(context, &mut rng, limbs, batch)?;
-            let key = component.view().with_limbs(limbs)?.repeat(batch);
-            backend.multiply_accumulate(queue, tables, &mut out.view_mut(), &u.view(), &key)?;
-            Ok(out)
-        });
-        let mut components = components.collect::<Result<Vec<_>>>()?;
-        backend.wipe(queue, u.buffer_mut())?;
-        backend.add(queue, tables, &mut components[0].view_mut(), Input::InPlace, &plaintext.poly.view())?;
-        Ok(Ciphertext { components, scale: plaintext.scale, seed: None })
-    }
-
-    /// The key as the contents of a file.
-    ///
-    /// # Errors
-    /// A failing device.
-    pub fn to_bytes(&self, context: &Context<B>) -> Result<Vec<u8>> {
-        Ok(bytes::encode_public_key(context, &self.0)?)
-    }
-
-    /// Reads [`to_bytes`](Self::to_bytes).
-    ///
-    /// # Errors
-    /// [`Error::Ckks`] if the bytes are damaged or belong to other parameters.
-    pub fn from_bytes(context: &Context<B>, bytes: &[u8]) -> Result<Self> {
-        Ok(Self(bytes::decode_public_key(context, bytes)?))
-    }
-}
-
-/// Fresh noise in the evaluation domain.
-pub(crate) fn noise<B: Backend>(
-    context: &Context<B>,
-    rng: &mut SecretRng,
-    limbs: LimbSet,
-    batch: usize,
-) -> Result<Poly<B, Evaluation>> {
-    let degree = context.params().degree();
-    let mut small = Zeroizing::new(vec![0; batch * degree]);
-    rng.noise(&mut small, float);
-    let mut poly = upload_small(context, limbs, degree, &small)?.retag();
-    context.backend().ntt(context.queue(), context.tables(), &mut poly.view_mut(), Input::InPlace)?;
-    Ok(poly)
-}
-
-/// The bit pattern of a float: what [`upload_small`] takes.
-pub(crate) fn float(x: i8) -> u64 {
-    f64::from(x).to_bits()
-}
-
-/// Residues of small integers given as floats, `row` of them per polynomial; the other coefficients are 0. One number per
-/// coefficient goes to the backend, which makes it a residue of every limb.
-pub(crate) fn upload_small<B: Backend>(
-    context: &Context<B>,
-    limbs: LimbSet,
-    row: usize,
-    small: &[u64],
-) -> Result<Poly<B, Coefficient>> {
-    let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-    let mut poly = context.allocate(limbs, small.len() / row)?;
-    let mut buffer = backend.allocate(queue, small.len())?;
-    backend.write(queue, &mut buffer, 0, small)?;
-    let how = Quantise { first: 0, batch_stride: row, coefficient_stride: 1, count: row, scale_bits: 0 };
-    backend.quantise(queue, tables, &mut poly.view_mut(), &buffer, how)?;
-    backend.wipe(queue, &mut buffer)?;
-    Ok(poly)
 }

@@ -2,6 +2,7 @@
 
 use arras_ckks::encoder::SlotEncoder;
 use arras_ckks::fft::Complex;
+use arras_ckks::sampling::{Sampler, float, small_polynomials};
 use arras_ckks::{Context, Plaintext, Slots};
 use arras_heads::layout::{Groups, Layout, Piece};
 use arras_heads::preset::Bounds;
@@ -15,8 +16,6 @@ use arras_rns::{
 use arras_wire::bits;
 use zeroize::Zeroizing;
 
-use crate::cipher::{float, upload_small};
-use crate::sampling::SecretRng;
 use crate::{Cipher, Error, Result};
 
 /// Most primes of a preset for encrypted heads.
@@ -75,14 +74,14 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// Encrypts encoded features under a fresh seed. Only the coefficients that the server's product looks at are sent.
     ///
     /// # Errors
-    /// [`crate::Error::Randomness`], or a failing device.
+    /// [`arras_ckks::Error::Randomness`], or a failing device.
     pub fn encrypt_encoded(
         &self,
         encoded: &EncodedFeatures<'_, B>,
         backbone: Option<[u8; 32]>,
     ) -> Result<Query> {
         let preset = Preset::of(self.context().params().fingerprint())?;
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let seed = rng.bytes();
         let mut body = Vec::new();
         for (piece, message) in &encoded.messages {
@@ -119,7 +118,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
         piece: &Piece,
         message: &Poly<B, Coefficient>,
         label: SeedLabel,
-        rng: &mut SecretRng,
+        rng: &mut Sampler,
     ) -> Result<Poly<B, Coefficient>> {
         let context = self.context();
         let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
@@ -129,7 +128,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let count = piece.packing.coefficients();
         let mut small = Zeroizing::new(vec![0; piece.polynomials * count]);
         rng.noise(&mut small, float);
-        let mut b = upload_small(context, limbs, count, &small)?;
+        let mut b = small_polynomials(context, limbs, count, &small)?;
         backend.add(queue, tables, &mut b.view_mut(), Input::InPlace, &message.view())?;
         backend.sub(queue, tables, &mut b.view_mut(), Input::InPlace, &product.view())?;
         backend.wipe(queue, product.buffer_mut())?;

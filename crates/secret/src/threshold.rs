@@ -8,12 +8,12 @@
 
 use arras_ckks::{Ciphertext, Context, Params, Plaintext, threshold};
 use arras_rns::seed::Seed;
-use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Purpose, SeedLabel};
+use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly};
 use arras_wire::{Reader, Writer};
 use zeroize::Zeroizing;
 
-use crate::sampling::SecretRng;
 use crate::{Cipher, Error, PublicKey, Result, SecretKey};
+use arras_ckks::sampling::Sampler;
 
 /// One party's share of a key, `f_i(j)` with residues modulo every prime of Q, or a sum of such shares for one j. Overwritten when
 /// dropped; has no `Debug` output beyond its point.
@@ -34,7 +34,7 @@ impl SecretKey {
     /// Shares of this key for the points 1 to `parties`, any `threshold` of which give it back and fewer nothing.
     ///
     /// # Errors
-    /// [`Error::Ckks`] unless `1 <= threshold <= parties <=` [`threshold::MAX_PARTIES`]; [`Error::Randomness`].
+    /// [`Error::Ckks`] unless `1 <= threshold <= parties <=` [`threshold::MAX_PARTIES`]; [`arras_ckks::Error::Randomness`].
     pub fn share(&self, threshold: u32, parties: u32) -> Result<Vec<KeyShare>> {
         if threshold == 0 || threshold > parties || parties > threshold::MAX_PARTIES {
             let problem =
@@ -42,7 +42,7 @@ impl SecretKey {
             return Err(arras_ckks::Error::Points { problem }.into());
         }
         let params = self.params();
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let words = params.limbs().len() * params.degree();
         let random: Vec<_> = (1..threshold).map(|_| uniform(params, &mut rng)).collect();
         let secret = self.residues();
@@ -85,7 +85,7 @@ fn for_each_residue(params: &Params, words: &mut [u64], f: impl Fn(arras_rns::Mo
 }
 
 /// Uniform residues, from 128 bits each.
-fn uniform(params: &Params, rng: &mut SecretRng) -> Zeroizing<Vec<u64>> {
+fn uniform(params: &Params, rng: &mut Sampler) -> Zeroizing<Vec<u64>> {
     let mut words = Zeroizing::new(vec![0; params.limbs().len() * params.degree()]);
     let degree = params.degree();
     for (row, limb) in params.limbs().iter().enumerate() {
@@ -151,21 +151,17 @@ impl KeyShare {
     }
 }
 
-/// The masks of the uploads to one attempt of one round, from the seed that its parties agreed on.
-fn common(seed: Seed) -> SeedLabel {
-    SeedLabel { seed, purpose: Purpose::CommonRandomString, object: 0, polynomial: 0 }
-}
-
 impl<B: Backend> Cipher<'_, B> {
     /// `m + e - a s` with masks a expanded from a seed that other parties use too: what a party uploads. The same key and
     /// seed must never meet a second message.
     ///
     /// # Errors
-    /// [`Error::Randomness`], or a failing device.
+    /// [`arras_ckks::Error::Randomness`], or a failing device.
     pub fn upload(&self, seed: Seed, message: &Plaintext<B>) -> Result<Poly<B, Evaluation>> {
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let (limbs, batch) = (message.poly.limbs(), message.poly.batch());
-        let mut ciphertext = self.encrypt_under(common(seed), &mut rng, Some(message), limbs, batch)?;
+        let mut ciphertext =
+            self.encrypt_under(threshold::common(seed), &mut rng, Some(message), limbs, batch)?;
         Ok(ciphertext.components.swap_remove(0))
     }
 
@@ -174,23 +170,10 @@ impl<B: Backend> Cipher<'_, B> {
     /// # Errors
     /// As [`upload`](Self::upload).
     pub fn public_key_share(&self, seed: Seed) -> Result<Poly<B, Evaluation>> {
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let limbs = self.context().params().limbs();
-        let mut ciphertext = self.encrypt_under(common(seed), &mut rng, None, limbs, 1)?;
+        let mut ciphertext = self.encrypt_under(threshold::common(seed), &mut rng, None, limbs, 1)?;
         Ok(ciphertext.components.swap_remove(0))
-    }
-}
-
-impl<B: Backend> PublicKey<B> {
-    /// The public key of the sum of the keys whose shares were added up.
-    ///
-    /// # Errors
-    /// [`Error::Ckks`] if the sum is not a single polynomial; a failing device.
-    pub fn collective(context: &Context<B>, seed: Seed, sum: Poly<B, Evaluation>) -> Result<Self> {
-        let mut mask = context.allocate(sum.limbs(), sum.batch())?;
-        let labels = arras_ckks::bytes::labels(common(seed), sum.batch());
-        context.backend().expand_seed(context.queue(), context.tables(), &mut mask.view_mut(), &labels)?;
-        Ok(Self::from_components(vec![sum, mask], Some(common(seed))))
     }
 }
 
@@ -210,7 +193,7 @@ pub struct Request<'a> {
 /// One party's flooded share of the decryption of a sum, encrypted under the receiver's public key.
 ///
 /// # Errors
-/// Points that are none or do not hold the share's own; [`Error::Randomness`]; a failing device.
+/// Points that are none or do not hold the share's own; [`arras_ckks::Error::Randomness`]; a failing device.
 pub fn decryption_share<B: Backend>(
     context: &Context<B>,
     share: &KeyShare,
@@ -230,7 +213,7 @@ pub fn decryption_share<B: Backend>(
     let mut key = key.retag();
     backend.ntt(queue, tables, &mut key.view_mut(), Input::InPlace)?;
     let mut mask = context.allocate(limbs, batch)?;
-    let labels = arras_ckks::bytes::labels(common(request.seed), batch);
+    let labels = arras_ckks::bytes::labels(threshold::common(request.seed), batch);
     backend.expand_seed(queue, tables, &mut mask.view_mut(), &labels)?;
     let mut partial = flooding(context, batch, threshold::flooding_bits(request.uploads))?;
     backend.multiply_accumulate(
@@ -244,14 +227,14 @@ pub fn decryption_share<B: Backend>(
     let mut message = Plaintext { poly: partial, scale: 1.0 };
     let encrypted = receiver.encrypt(context, &message);
     backend.wipe(queue, message.poly.buffer_mut())?;
-    encrypted
+    Ok(encrypted?)
 }
 
 /// Integers uniform in `[-2^bits, 2^bits)`, in the evaluation domain.
 fn flooding<B: Backend>(context: &Context<B>, batch: usize, bits: u32) -> Result<Poly<B, Evaluation>> {
     let params = context.params();
     let (degree, limbs) = (params.degree(), params.limbs());
-    let mut rng = SecretRng::from_os()?;
+    let mut rng = Sampler::from_os()?;
     let mut words = Zeroizing::new(vec![0u64; batch * limbs.len() * degree]);
     for poly in words.chunks_exact_mut(limbs.len() * degree) {
         for i in 0..degree {

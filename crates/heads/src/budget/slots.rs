@@ -28,9 +28,8 @@ use crate::{Error, Result};
 
 /// Fraction of Q/2 that logits leave free for errors.
 const MARGIN: f64 = 1.0 / 64.0;
-/// Most bits of a weight scale in a hidden head, and in a linear one, whose reply is divided by primes afterwards.
-const MAX_HIDDEN_BITS: f64 = 36.0;
-const MAX_LINEAR_BITS: f64 = 48.0;
+/// Most bits of a weight scale: weights below the smallest prime of any preset take the fast path of matrix products.
+const MAX_WEIGHT_BITS: f64 = 36.0;
 /// Bits of weights from which on a linear head spends no further prime.
 const ENOUGH_BITS: f64 = 20.0;
 
@@ -81,7 +80,7 @@ impl SlotsBudget {
             let (scale_bits, modulus_bits) = (params.spec().scale_bits, params.log_modulus(level));
             return Err(Error::Overflow { class, logit, scale_bits, bits: bits(level), modulus_bits });
         }
-        let scale = bits(level).min(MAX_LINEAR_BITS).exp2().floor();
+        let scale = bits(level).min(MAX_WEIGHT_BITS).exp2().floor();
         let round = |&w: &f32| (f64::from(w) * scale).round_ties_even() as i64;
         let first: Vec<i64> = head.weight.iter().map(round).collect();
         let noise = Noise::new(params);
@@ -100,6 +99,8 @@ impl SlotsBudget {
         let exact = Layers::exact(mlp);
         let (n, data_scale, level) = (f64::from(bounds.norm_max), params.scale(), params.max_level());
         let (class, logit) = largest((0..mlp.output.class_count()).map(|class| exact.bound(class, n)));
+        // A scale beyond the modulus would be refused, however small the logits.
+        let logit = logit.max(1.0);
         let modulus_bits = params.log_modulus(level);
         let room = ((1.0 - MARGIN) / 2.0).log2() + modulus_bits;
         let bits = room - logit.log2() - 2.0 * data_scale.log2();
@@ -254,8 +255,8 @@ impl Layers {
         let b = (self.squares().map(|w| w * w).sum::<f64>() / 12.0).sqrt();
         let best = (bits + (a / (2.0 * b)).log2()) / 3.0;
         let best = if best.is_finite() { best } else { bits / 3.0 };
-        let first = best.clamp(MIN_WEIGHT_BITS, (bits - MIN_WEIGHT_BITS) / 2.0).min(MAX_HIDDEN_BITS);
-        [first, (bits - 2.0 * first).min(MAX_HIDDEN_BITS)]
+        let first = best.clamp(MIN_WEIGHT_BITS, (bits - MIN_WEIGHT_BITS) / 2.0).min(MAX_WEIGHT_BITS);
+        [first, (bits - 2.0 * first).min(MAX_WEIGHT_BITS)]
     }
 
     /// Largest difference between the logits of two such heads.

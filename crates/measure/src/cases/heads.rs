@@ -177,13 +177,9 @@ impl<'f, B: Backend> Roads<'f, B> {
         let (products, columns) = ((CLASSES * DEGREE) as u64, FEATURES as u64);
         let (read, written, multiplications) = match (road, groups.layout == Layout::Dot) {
             // Both components times the matrix; the masks' products are transformed back.
-            (Road::Server, false) => {
-                (asked, answered, 2 * columns * products + butterflies(DEGREE, CLASSES))
-            }
+            (Road::Server, false) => (asked, answered, 2 * columns * products + butterflies(DEGREE, CLASSES)),
             // One polynomial forward, products of both components back.
-            (Road::Server, true) => {
-                (asked, answered, 2 * products + butterflies(DEGREE, 1 + 2 * CLASSES))
-            }
+            (Road::Server, true) => (asked, answered, 2 * products + butterflies(DEGREE, 1 + 2 * CLASSES)),
             // The masks times the secret, back.
             (Road::Encrypt, is_dot) => {
                 let polynomials = if is_dot { 1 } else { FEATURES };

@@ -6,8 +6,8 @@ use arras_rns::prime::shifted_primes;
 use arras_ckks::threshold::{flooding_bits, noise_bound};
 
 use super::{KeyShare, Request, decryption_share, reduce};
-use crate::sampling::SecretRng;
-use crate::{Cipher, PublicKey, SecretKey};
+use crate::{Cipher, SecretKey};
+use arras_ckks::sampling::{Sampler, float, small_polynomials};
 
 const SCALE_BITS: u32 = 52;
 
@@ -133,7 +133,7 @@ fn a_collective_public_key_encrypts_for_the_sum_of_the_keys() {
         let share = Cipher::new(&context, key).unwrap().public_key_share(seed).unwrap();
         threshold::accumulate(&context, &mut sum, &share).unwrap();
     }
-    let collective = PublicKey::collective(&context, seed, sum).unwrap();
+    let collective = threshold::collective_key(&context, seed, sum).unwrap();
     let message = encode_integers(&context, &[-5, 1 << 40], SCALE_BITS).unwrap();
     let ciphertext = collective.encrypt(&context, &message).unwrap();
     // Nobody can do this but all of them together: the sum of the keys, from two shares of it.
@@ -151,8 +151,8 @@ fn a_collective_public_key_encrypts_for_the_sum_of_the_keys() {
     assert!(coefficients.iter().all(|x| x.abs() <= 3));
     let expected: Vec<i8> = (0..4096).map(|i| keys.iter().map(|key| key.coefficients()[i]).sum()).collect();
     assert_eq!(coefficients, expected);
-    let secret =
-        crate::cipher::upload_small(&context, context.params().limbs(), 4096, &coefficients).unwrap();
+    let floats: Vec<u64> = coefficients.iter().map(|&x| float(x)).collect();
+    let secret = small_polynomials(&context, context.params().limbs(), 4096, &floats).unwrap();
     let cipher = Cipher::for_tests(&context, secret);
     let decrypted = cipher.decrypt(&ciphertext).unwrap();
     let bound = 2.0 * 4096.0 * 3.0 * 21.0 * 2.0;
@@ -190,7 +190,7 @@ fn flooding_exceeds_the_noise_by_its_margin() {
 
 #[test]
 fn the_branchless_reduction_is_the_remainder() {
-    let mut rng = SecretRng::for_tests(5);
+    let mut rng = Sampler::for_tests(5);
     for q in [3, 97, (1 << 30) - 35, 1_125_899_902_124_033, (1 << 60) - 93] {
         let modulus = arras_rns::Modulus::new(q).unwrap();
         for x in (0..1000).map(|_| u64::from_le_bytes(rng.bytes())).chain([0, 1, q - 1, q, u64::MAX]) {

@@ -1,23 +1,26 @@
-//! Secret randomness. Distributions take the same time and touch the same memory whatever they return.
+//! Randomness of keys, encryptions and blinding. Distributions take the same time and touch the same memory whatever they return.
 
 use chacha20::ChaCha20Rng;
 use pulp::Arch;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use crate::{Error, Result};
+use arras_rns::backend::Quantise;
+use arras_rns::{Backend, Coefficient, Evaluation, Input, LimbSet, Poly};
+
+use crate::{Context, Error, Result};
 
 /// A ChaCha20 stream keyed with 256 bits from the operating system. Make a fresh one for every key generation and every
 /// encryption call. It is wiped when dropped.
-pub struct SecretRng(ChaCha20Rng);
+pub struct Sampler(ChaCha20Rng);
 
-impl std::fmt::Debug for SecretRng {
+impl std::fmt::Debug for Sampler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SecretRng")
+        f.write_str("Sampler")
     }
 }
 
-impl SecretRng {
+impl Sampler {
     /// A stream with a fresh key.
     ///
     /// # Errors
@@ -28,8 +31,9 @@ impl SecretRng {
         Ok(Self(ChaCha20Rng::from_seed(*key)))
     }
 
-    #[cfg(test)]
-    pub(crate) fn for_tests(seed: u8) -> Self {
+    /// The same stream every time.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn for_tests(seed: u8) -> Self {
         Self(ChaCha20Rng::from_seed([seed; 32]))
     }
 
@@ -38,6 +42,12 @@ impl SecretRng {
         let mut bytes = [0; N];
         self.0.fill_bytes(&mut bytes);
         bytes
+    }
+
+    /// A uniform integer in `[-2^bits, 2^bits)`, `bits` up to 126.
+    pub fn uniform(&mut self, bits: u32) -> i128 {
+        let bits = bits.min(126);
+        (u128::from_le_bytes(self.bytes()) >> (127 - bits)) as i128 - (1 << bits)
     }
 
     /// Uniform elements of {-1, 0, 1}, made into what is wanted by `value`: each the high word of three times a uniform
@@ -86,6 +96,72 @@ impl SecretRng {
     }
 }
 
+/// The bit pattern of a float: what [`small_polynomials`] takes.
+pub fn float(x: i8) -> u64 {
+    f64::from(x).to_bits()
+}
+
+/// Residues of small integers given as floats, `row` of them per polynomial; the other coefficients are 0. One number per
+/// coefficient goes to the backend, which makes it a residue of every limb. Nothing of it is left on the device but the result.
+///
+/// # Errors
+/// A failing device.
+pub fn small_polynomials<B: Backend>(
+    context: &Context<B>,
+    limbs: LimbSet,
+    row: usize,
+    small: &[u64],
+) -> Result<Poly<B, Coefficient>> {
+    let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+    let mut poly = context.allocate(limbs, small.len() / row)?;
+    let mut buffer = backend.allocate(queue, small.len())?;
+    backend.write(queue, &mut buffer, 0, small)?;
+    let how = Quantise { first: 0, batch_stride: row, coefficient_stride: 1, count: row, scale_bits: 0 };
+    backend.quantise(queue, tables, &mut poly.view_mut(), &buffer, how)?;
+    backend.wipe(queue, &mut buffer)?;
+    Ok(poly)
+}
+
+/// Fresh noise in the evaluation domain.
+///
+/// # Errors
+/// A failing device.
+pub fn noise<B: Backend>(
+    context: &Context<B>,
+    sampler: &mut Sampler,
+    limbs: LimbSet,
+    batch: usize,
+) -> Result<Poly<B, Evaluation>> {
+    let mut small = Zeroizing::new(vec![0; batch * context.params().degree()]);
+    sampler.noise(&mut small, float);
+    transformed(context, limbs, &small)
+}
+
+/// Fresh uniform ternary polynomials in the evaluation domain.
+///
+/// # Errors
+/// A failing device.
+pub fn ternary_polynomials<B: Backend>(
+    context: &Context<B>,
+    sampler: &mut Sampler,
+    limbs: LimbSet,
+    batch: usize,
+) -> Result<Poly<B, Evaluation>> {
+    let mut small = Zeroizing::new(vec![0; batch * context.params().degree()]);
+    sampler.ternary(&mut small, float);
+    transformed(context, limbs, &small)
+}
+
+fn transformed<B: Backend>(
+    context: &Context<B>,
+    limbs: LimbSet,
+    small: &[u64],
+) -> Result<Poly<B, Evaluation>> {
+    let mut poly = small_polynomials(context, limbs, context.params().degree(), small)?.retag();
+    context.backend().ntt(context.queue(), context.tables(), &mut poly.view_mut(), Input::InPlace)?;
+    Ok(poly)
+}
+
 /// Bytes of the stream that are taken at a time, so that little has to be wiped.
 const BLOCK: usize = 1 << 10;
 
@@ -106,7 +182,7 @@ fn binomial(word: u64) -> i8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, SecretRng, binomial, ternary};
+    use super::{BLOCK, Sampler, binomial, ternary};
 
     /// Words at the places where the result changes, and random ones.
     #[test]
@@ -114,7 +190,7 @@ mod tests {
         let third = u64::MAX / 3;
         let mut words = vec![0, 1, third - 1, third, third + 1, 2 * third, 2 * third + 1, u64::MAX];
         words.extend((0..64).map(|i| 1 << i));
-        let mut rng = SecretRng::for_tests(2);
+        let mut rng = Sampler::for_tests(2);
         words.extend((0..1000).map(|_| u64::from_le_bytes(rng.bytes())));
         for word in words {
             assert_eq!(i128::from(ternary(word)), (i128::from(word) * 3 >> 64) - 1, "{word:x}");
@@ -127,15 +203,15 @@ mod tests {
     #[test]
     fn values_follow_the_stream() {
         for count in [1, 63, 64, 65, 128, 150, 192, 193, 1000] {
-            let mut stream = SecretRng::for_tests(3);
+            let mut stream = Sampler::for_tests(3);
             let mut ternaries = vec![0; count];
-            SecretRng::for_tests(3).ternary(&mut ternaries, |x| x);
+            Sampler::for_tests(3).ternary(&mut ternaries, |x| x);
             for &found in &ternaries {
                 assert_eq!(found, ternary(u64::from_le_bytes(stream.bytes())));
             }
-            let mut stream = SecretRng::for_tests(4);
+            let mut stream = Sampler::for_tests(4);
             let mut noise = vec![0.0; count];
-            SecretRng::for_tests(4).noise(&mut noise, f64::from);
+            Sampler::for_tests(4).noise(&mut noise, f64::from);
             for noise in noise.chunks(192) {
                 let block: [u8; BLOCK] = stream.bytes();
                 let words: Vec<_> = block.as_chunks().0.iter().map(|&x| u64::from_le_bytes(x)).collect();
@@ -159,7 +235,7 @@ mod tests {
     fn ternary_values_are_uniform() {
         let count = 300_000;
         let mut values = vec![0i8; count];
-        SecretRng::for_tests(1).ternary(&mut values, |x| x);
+        Sampler::for_tests(1).ternary(&mut values, |x| x);
         for expected in -1..=1 {
             let share = values.iter().filter(|&&x| x == expected).count() as f64 / count as f64;
             assert!((share - 1.0 / 3.0).abs() < six_sigma(2.0 / 9.0, count), "{expected}: {share}");
@@ -173,7 +249,7 @@ mod tests {
     fn noise_is_binomial() {
         let count = 192 * 3000;
         let mut values = vec![0i8; count];
-        SecretRng::for_tests(5).noise(&mut values, |x| x);
+        Sampler::for_tests(5).noise(&mut values, |x| x);
         let mut probability = (1..=21).fold(0.5f64.powi(42), |p, i| p * f64::from(21 + i) / f64::from(i));
         for magnitude in 0..=21i8 {
             for expected in [-magnitude, magnitude] {
@@ -193,7 +269,19 @@ mod tests {
 
     #[test]
     fn two_streams_differ() {
-        let [a, b]: [[u8; 32]; 2] = std::array::from_fn(|_| SecretRng::from_os().unwrap().bytes());
+        let [a, b]: [[u8; 32]; 2] = std::array::from_fn(|_| Sampler::from_os().unwrap().bytes());
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn uniform_integers_fill_their_range() {
+        let mut sampler = Sampler::for_tests(3);
+        for bits in [0, 1, 40, 100, 126] {
+            let values: Vec<i128> = (0..2000).map(|_| sampler.uniform(bits)).collect();
+            assert!(values.iter().all(|&x| (-(1 << bits)..1 << bits).contains(&x)));
+            let mean = values.iter().map(|&x| x as f64 / f64::from(bits).exp2()).sum::<f64>() / 2000.0;
+            let expected = -0.5 / f64::from(bits).exp2();
+            assert!((mean - expected).abs() < 0.08, "{bits}: {mean}");
+        }
     }
 }
