@@ -168,8 +168,8 @@ struct Paper<'c> {
     batch_clear: Kept<Vec<f64>>,
 }
 
-/// 768 = 12 * 8 * 8: every factor is one round of hoisted rotations.
-const FOLDS: [usize; 3] = [12, 8, 8];
+/// 768 = 3 * 4 * 8 * 8: every factor is one round of hoisted rotations.
+const FOLDS: [usize; 4] = [3, 4, 8, 8];
 
 impl<'c> Paper<'c> {
     fn new(context: &'c Context<Cpu>, data: &'c Data) -> Result<Self> {
