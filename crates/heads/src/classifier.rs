@@ -10,6 +10,7 @@ use crate::{Error, Layout, LinearHead, Query, Reply, Result, RotationsHead, Slot
 
 /// A head on a backend, prepared for one layout, preset and pair of bounds.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each server")]
 pub enum Classifier<'c, B: Backend> {
     /// Layouts dot and transposed.
     Coefficients(LinearHead<'c, B>),

@@ -16,7 +16,7 @@ pub const MAX_BYTES: u64 = 64 << 30;
 const MAX_CLASSES: u32 = crate::head::MAX_CLASSES as u32;
 
 /// Range of bits that replies of the layouts in slots are trimmed to.
-pub const SLOT_BITS: std::ops::RangeInclusive<u32> = 24..=48;
+pub const SLOT_BITS: std::ops::RangeInclusive<u32> = 24..=56;
 
 /// What turns decrypted integers into logits.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -414,8 +414,8 @@ impl<B: Backend> Layer<B> {
     }
 }
 
-/// Scales of a head by rotations, and the error that they imply: the sum of crude bounds on every step (see
-/// [`crate::noise`]), hidden units being as large as the bounds of the features allow.
+/// Scales of a head by rotations, and the error that they imply: the sum of crude bounds on every step, hidden
+/// units being as large as the bounds of the features allow.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RotationsBudget {
     /// Scales of the weights of each layer; 1 for a second one that there is not.

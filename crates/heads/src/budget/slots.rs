@@ -11,7 +11,7 @@
 //! | cause | bound |
 //! |---|---|
 //! | rounding the weights | the same form in the differences, with `|A^ - A|` at most `|E^T V^ W^| + |W^T V^ E| + |W^T (V^ - V) W|` |
-//! | noise, first order | `2 f (|A^| n + |g^|) / Delta`, f the bound on a fresh slot ([`crate::noise`]) |
+//! | noise, first order | `2 f (|A^| n + |g^|) / Delta`, f the bound on a fresh slot |
 //! | noise, second order | `2 f^2 sum_k |V^_k| |W^_k|^2 / Delta^2` |
 //! | dividing the reply down to one prime, and trimming it | rounding of three components |
 //!
@@ -360,11 +360,9 @@ mod tests {
             let bound = spectral(&d, &gram(&x, hidden), &gram(&y, hidden));
             // B = X^T diag(d) Y, and a lower bound on its norm by power iteration.
             let mut b = vec![0.0; dimension * dimension];
-            for k in 0..hidden {
-                for i in 0..dimension {
-                    for j in 0..dimension {
-                        b[i * dimension + j] += d[k] * x[k * dimension + i] * y[k * dimension + j];
-                    }
+            for ((x, y), d) in x.chunks(dimension).zip(y.chunks(dimension)).zip(&d) {
+                for (row, x) in b.chunks_mut(dimension).zip(x) {
+                    row.iter_mut().zip(y).for_each(|(sum, y)| *sum += d * x * y);
                 }
             }
             let transposed: Vec<f64> =
