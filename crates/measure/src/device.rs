@@ -151,11 +151,10 @@ fn memory(words: usize) -> Result<Buffer> {
     Ok(buffer)
 }
 
-/// Words of a stretch that is read or written in one go: a page.
-const STRETCH: usize = 512;
+/// Most streams that are read, or written, at the same time.
+const LANES: usize = 4;
 
-/// One thread's share of a stream: stretches of memory are copied, only read or only written, in turn, so that the
-/// bytes read and written are in the proportion asked for.
+/// One thread's share of a stream: memory that is read and memory that is written, in the proportion asked for.
 struct Stream {
     source: Buffer,
     target: Buffer,
@@ -163,12 +162,14 @@ struct Stream {
 
 impl Stream {
     fn new(traffic: Traffic, threads: u64) -> Result<Self> {
+        // Whole pages: vectors fit into them, and so do equal lanes.
+        const PAGE: usize = 512;
         let all = (traffic.read + traffic.written).max(1);
-        let stretches = |bytes: u64| {
+        let words = |bytes: u64| {
             let share = u128::from(traffic.footprint) * u128::from(bytes) / u128::from(all * threads);
-            (share as usize / 8).div_ceil(STRETCH).max(usize::from(bytes > 0)) * STRETCH
+            (share as usize / 8).div_ceil(PAGE).max(usize::from(bytes > 0)) * PAGE
         };
-        Ok(Self { source: memory(stretches(traffic.read))?, target: memory(stretches(traffic.written))? })
+        Ok(Self { source: memory(words(traffic.read))?, target: memory(words(traffic.written))? })
     }
 
     fn bytes(&self) -> u64 {
@@ -181,7 +182,8 @@ impl Stream {
     }
 }
 
-/// All stretches once, in the widest registers that the processor has.
+/// All of the memory once, in the widest registers that the processor has. So many streams are read for one that is
+/// written, or the other way round, as the proportion says; what is left over is only read or only written.
 struct Pass<'a> {
     source: &'a [u64],
     target: &'a mut [u64],
@@ -192,32 +194,62 @@ impl pulp::WithSimd for Pass<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, simd: S) {
-        let (reads, writes) = (self.source.len() / STRETCH, self.target.len() / STRETCH);
-        let mut source = self.source.chunks_exact(STRETCH);
-        let mut target = self.target.chunks_exact_mut(STRETCH);
-        let mut sums = [simd.splat_u64s(0); 4];
-        let (mut read, mut written) = (0, 0);
-        while read < reads || written < writes {
-            // Whichever is behind its share of the other.
-            let order = (read * writes).cmp(&(written * reads));
-            let from = if order.is_le() { source.next() } else { None };
-            let to = if order.is_ge() { target.next() } else { None };
-            read += usize::from(from.is_some());
-            written += usize::from(to.is_some());
-            match (from, to) {
-                (Some(from), Some(to)) => to.copy_from_slice(from),
-                (Some(from), None) => {
-                    let (groups, _) = pulp::as_arrays::<4, _>(S::as_simd_u64s(from).0);
-                    for group in groups {
-                        sums = std::array::from_fn(|i| simd.xor_u64s(sums[i], group[i]));
-                    }
-                }
-                (None, Some(to)) => to.fill(1),
-                (None, None) => {}
+        let (source, target) = (S::as_simd_u64s(self.source).0, S::as_mut_simd_u64s(self.target).0);
+        let lanes = |more: usize, fewer: usize| more.checked_div(fewer).unwrap_or(0).min(LANES);
+        let (read, written) = (source.len(), target.len());
+        let (source, target) = match (lanes(read, written), lanes(written, read)) {
+            (1, _) | (_, 1) => {
+                let both = read.min(written);
+                let ((from, source), (to, target)) = (source.split_at(both), target.split_at_mut(both));
+                gather(simd, [from], to);
+                (source, target)
             }
-        }
-        black_box(sums);
+            (2, _) => (gather_lanes::<S, 2>(simd, source, target), &mut [][..]),
+            (3, _) => (gather_lanes::<S, 3>(simd, source, target), &mut [][..]),
+            (LANES, _) => (gather_lanes::<S, LANES>(simd, source, target), &mut [][..]),
+            (_, lanes @ 2..) => {
+                let (to, target) = target.split_at_mut(lanes * read);
+                to.chunks_exact_mut(read.max(1)).for_each(|to| to.copy_from_slice(source));
+                (&source[read..], target)
+            }
+            _ => (source, target),
+        };
+        read_lanes(simd, source);
+        target.fill(simd.splat_u64s(1));
     }
+}
+
+/// Reads as many streams as `K` while one is written; what is left of the source.
+#[inline(always)]
+fn gather_lanes<'a, S: pulp::Simd, const K: usize>(
+    simd: S,
+    source: &'a [S::u64s],
+    to: &mut [S::u64s],
+) -> &'a [S::u64s] {
+    let (from, rest) = source.split_at(K * to.len());
+    gather(simd, std::array::from_fn::<_, K, _>(|k| &from[k * to.len()..][..to.len()]), to);
+    rest
+}
+
+#[inline(always)]
+fn gather<S: pulp::Simd, const K: usize>(simd: S, from: [&[S::u64s]; K], to: &mut [S::u64s]) {
+    let from = from.map(|lane| &lane[..to.len()]);
+    for (i, to) in to.iter_mut().enumerate() {
+        let sum = from[1..].iter().fold(from[0][i], |sum, lane| simd.xor_u64s(sum, lane[i]));
+        *to = sum;
+    }
+}
+
+#[inline(always)]
+fn read_lanes<S: pulp::Simd>(simd: S, source: &[S::u64s]) {
+    let length = source.len() / LANES;
+    let lanes: [&[S::u64s]; LANES] = std::array::from_fn(|k| &source[k * length..][..length]);
+    let mut sums = [simd.splat_u64s(0); LANES];
+    for i in 0..length {
+        sums = std::array::from_fn(|k| simd.xor_u64s(sums[k], lanes[k][i]));
+    }
+    let rest = &source[LANES * length..];
+    black_box(rest.iter().fold(sums, |sums, &x| sums.map(|sum| simd.xor_u64s(sum, x))));
 }
 
 #[cfg(test)]
@@ -226,13 +258,13 @@ mod tests {
 
     #[test]
     fn a_stream_moves_what_it_says() {
-        for (read, written) in [(1, 1), (2, 1), (1, 0), (0, 1), (768, 5), (1, 3)] {
+        for (read, written) in [(1, 1), (2, 1), (3, 1), (1, 0), (0, 1), (768, 5), (1, 3), (3, 2), (2, 3)] {
             let traffic = Traffic { read, written, footprint: 1 << 20 };
             let mut stream = Stream::new(traffic, 1).unwrap();
             let (words_in, words_out) = (stream.source.as_slice().len(), stream.target.as_slice().len());
             let asked = (1 << 17) as f64 / (read + written) as f64;
-            assert!((words_in as f64 - asked * read as f64).abs() <= STRETCH as f64);
-            assert!((words_out as f64 - asked * written as f64).abs() <= STRETCH as f64);
+            assert!((words_in as f64 - asked * read as f64).abs() <= 512.0);
+            assert!((words_out as f64 - asked * written as f64).abs() <= 512.0);
             // Everything is touched: no word of the target is what it was.
             let before = stream.target.as_slice().to_vec();
             stream.target.as_mut_slice().fill(u64::MAX);
@@ -249,7 +281,7 @@ mod tests {
             let (mut run, bytes) =
                 device.stream(Traffic { read: 2, written: 1, footprint: 3 << 20 }).unwrap();
             run().unwrap();
-            assert!((3 << 20..=(3 << 20) + 8 * 8 * STRETCH as u64).contains(&bytes), "{bytes}");
+            assert!((3 << 20..=(3 << 20) + 8 * 8 * 512).contains(&bytes), "{bytes}");
             let (mut run, count) = device.multiply().unwrap();
             run().unwrap();
             assert_eq!(count, (threads as u64 * 8) << 11);
