@@ -259,6 +259,23 @@ impl<B: Backend> EvaluationKeys<B> {
         elements.iter().copied().filter(lacks)
     }
 
+    /// That the keys belong to a parameter set and each of `needed`, elements with levels, is there.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`]; [`Error::MissingGaloisKey`], [`Error::MissingRelinearisationKey`] or [`Error::KeyLevel`] for
+    /// the first key that is missing or ends at too low a level.
+    pub fn require(
+        &self,
+        operation: &'static str,
+        params: &Params,
+        needed: &BTreeMap<usize, usize>,
+    ) -> Result<()> {
+        let expected = params.fingerprint();
+        same_parameters(operation, "set of evaluation keys", self.params.fingerprint(), expected)?;
+        let slots = Slots::standard(params);
+        needed.iter().try_for_each(|(&element, &level)| self.get(operation, slots, element, level).map(drop))
+    }
+
     /// The prepared key of an element, for use at `level`.
     pub(crate) fn get(
         &self,

@@ -17,9 +17,10 @@
 
 use std::fmt::Debug;
 
+use crate::switching::{KeySwitchParts, ModDownParts};
 use crate::{
     Coefficient, Domain, Error, Evaluation, KeySwitchPlan, LimbSet, ModDownPlan, Result, Ring, SeedLabel,
-    View, ViewMut, switching,
+    View, ViewMut, check, switching,
 };
 
 /// Memory of a backend: 64-bit words that only the backend can touch.
@@ -65,6 +66,22 @@ pub enum Input<'a, B: Backend, D: Domain> {
     InPlace,
     /// Other polynomials.
     From(View<'a, B, D>),
+}
+
+impl<'a, B: Backend, D: Domain> Input<'a, B, D> {
+    /// The same operand of a backend that wraps, or is wrapped by, this one.
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub fn try_map<C: Backend>(
+        &self,
+        buffer: impl Fn(&'a B::Buffer) -> Result<&'a C::Buffer>,
+    ) -> Result<Input<'a, C, D>> {
+        Ok(match self {
+            Input::InPlace => Input::InPlace,
+            Input::From(view) => Input::From(view.try_map(buffer)?),
+        })
+    }
 }
 
 impl<'a, B: Backend, D: Domain> From<View<'a, B, D>> for Input<'a, B, D> {
@@ -501,6 +518,8 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
     }
 
     /// `(x - [x]_P) / P` rounded: drops the limbs of `plan`, dividing by their product P, in the evaluation domain.
+    ///
+    /// Not to be overridden: what is done stands in [`mod_down_parts`](Self::mod_down_parts).
     fn mod_down(
         &self,
         queue: &Self::Queue,
@@ -509,10 +528,12 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
         out: &mut ViewMut<'_, Self, Evaluation>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        switching::mod_down(self, queue, tables, plan, out, input)
+        self.mod_down_parts(queue, tables, &mut plan.parts(input.batch())?, out, input)
     }
 
     /// Splits `input` into digits and extends each to all limbs of the key, into the plan.
+    ///
+    /// Not to be overridden: what is done stands in [`mod_up_parts`](Self::mod_up_parts).
     fn mod_up(
         &self,
         queue: &Self::Queue,
@@ -520,10 +541,14 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
         plan: &mut KeySwitchPlan<Self>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        switching::mod_up(self, queue, tables, plan, input)
+        self.mod_up_parts(queue, tables, &mut plan.parts(input.batch())?, input)?;
+        plan.filled(input.batch());
+        Ok(())
     }
 
     /// Multiplies the digits in the plan by a key (entries `2 digit + component`), into the plan.
+    ///
+    /// Not to be overridden: what is done stands in [`gadget_product_parts`](Self::gadget_product_parts).
     fn gadget_product(
         &self,
         queue: &Self::Queue,
@@ -531,11 +556,14 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
         plan: &mut KeySwitchPlan<Self>,
         key: &Self::Prepared,
     ) -> Result<()> {
-        switching::gadget_product(self, queue, tables, plan, key)
+        let batch = plan.batch();
+        self.gadget_product_parts(queue, tables, &mut plan.parts(batch)?, key)
     }
 
     /// Hybrid key switching: from `d` under one key to `out[0] + out[1] s` under another, where `key` encrypts the
     /// gadget multiples of the first key under the second (Han and Ki, ePrint 2019/688).
+    ///
+    /// Not to be overridden: what is done stands in [`key_switch_parts`](Self::key_switch_parts).
     fn key_switch(
         &self,
         queue: &Self::Queue,
@@ -545,6 +573,58 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
         out: [&mut ViewMut<'_, Self, Evaluation>; 2],
         d: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        switching::key_switch(self, queue, tables, plan, key, out, d)
+        check::key_switch(plan, &out, d)?;
+        self.key_switch_parts(queue, tables, &mut plan.parts(d.batch())?, key, out, d)?;
+        plan.filled(d.batch());
+        Ok(())
+    }
+
+    // --- the same on the parts of a plan, where fused kernels and backends that wrap another one come in ----------
+
+    /// [`mod_down`](Self::mod_down).
+    fn mod_down_parts(
+        &self,
+        queue: &Self::Queue,
+        tables: &Self::Tables,
+        parts: &mut ModDownParts<'_, Self>,
+        out: &mut ViewMut<'_, Self, Evaluation>,
+        input: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        switching::mod_down(self, queue, tables, parts, out, input)
+    }
+
+    /// [`mod_up`](Self::mod_up).
+    fn mod_up_parts(
+        &self,
+        queue: &Self::Queue,
+        tables: &Self::Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        input: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        switching::mod_up(self, queue, tables, parts, input)
+    }
+
+    /// [`gadget_product`](Self::gadget_product).
+    fn gadget_product_parts(
+        &self,
+        queue: &Self::Queue,
+        tables: &Self::Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        key: &Self::Prepared,
+    ) -> Result<()> {
+        switching::gadget_product(self, queue, tables, parts, key)
+    }
+
+    /// [`key_switch`](Self::key_switch).
+    fn key_switch_parts(
+        &self,
+        queue: &Self::Queue,
+        tables: &Self::Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        key: &Self::Prepared,
+        out: [&mut ViewMut<'_, Self, Evaluation>; 2],
+        d: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        switching::key_switch(self, queue, tables, parts, key, out, d)
     }
 }

@@ -1,5 +1,6 @@
 //! Polynomials in residue form, and the views of them that operations take.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -312,20 +313,29 @@ impl<'a, B: Backend, D: Domain> View<'a, B, D> {
     }
 
     /// The same view of buffers that wrap, or are wrapped by, those of another backend.
-    pub fn map<C: Backend>(&self, unwrap: impl Fn(&'a B::Buffer) -> &'a C::Buffer) -> View<'a, C, D> {
-        let segments = self.segments.iter().map(|s| Segment {
-            buffer: unwrap(s.buffer),
-            extent: s.extent,
-            first: s.first,
-            count: s.count,
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub fn try_map<C: Backend, E>(
+        &self,
+        buffer: impl Fn(&'a B::Buffer) -> std::result::Result<&'a C::Buffer, E>,
+    ) -> std::result::Result<View<'a, C, D>, E> {
+        let segments = self.segments.iter().map(|s| {
+            Ok(Segment { buffer: buffer(s.buffer)?, extent: s.extent, first: s.first, count: s.count })
         });
-        View {
-            segments: segments.collect(),
+        Ok(View {
+            segments: segments.collect::<std::result::Result<_, E>>()?,
             limbs: self.limbs,
             degree: self.degree,
             repeat: self.repeat,
             domain: PhantomData,
-        }
+        })
+    }
+
+    /// As [`try_map`](Self::try_map), where nothing can go wrong.
+    pub fn map<C: Backend>(&self, buffer: impl Fn(&'a B::Buffer) -> &'a C::Buffer) -> View<'a, C, D> {
+        let Ok(view) = self.try_map(|inner| Ok::<_, Infallible>(buffer(inner)));
+        view
     }
 }
 
@@ -425,18 +435,39 @@ impl<'a, B: Backend, D: Domain> ViewMut<'a, B, D> {
         &mut self.segments
     }
 
-    /// The same view of buffers that wrap, or are wrapped by, those of another backend.
-    pub fn map<C: Backend>(
-        &mut self,
-        unwrap: impl Fn(&mut B::Buffer) -> &mut C::Buffer,
-    ) -> ViewMut<'_, C, D> {
+    /// The same view, borrowed for a shorter time.
+    pub fn reborrow(&mut self) -> ViewMut<'_, B, D> {
         let segments = self.segments.iter_mut().map(|s| SegmentMut {
-            buffer: unwrap(s.buffer),
+            buffer: &mut *s.buffer,
             extent: s.extent,
             first: s.first,
             count: s.count,
         });
         ViewMut { segments: segments.collect(), limbs: self.limbs, degree: self.degree, domain: PhantomData }
+    }
+
+    /// The same view of buffers that wrap, or are wrapped by, those of another backend.
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub fn try_map<C: Backend, E>(
+        &mut self,
+        buffer: impl Fn(&mut B::Buffer) -> std::result::Result<&mut C::Buffer, E>,
+    ) -> std::result::Result<ViewMut<'_, C, D>, E> {
+        let segments = self.segments.iter_mut().map(|s| {
+            Ok(SegmentMut { buffer: buffer(s.buffer)?, extent: s.extent, first: s.first, count: s.count })
+        });
+        let segments = segments.collect::<std::result::Result<_, E>>()?;
+        Ok(ViewMut { segments, limbs: self.limbs, degree: self.degree, domain: PhantomData })
+    }
+
+    /// As [`try_map`](Self::try_map), where nothing can go wrong.
+    pub fn map<C: Backend>(
+        &mut self,
+        buffer: impl Fn(&mut B::Buffer) -> &mut C::Buffer,
+    ) -> ViewMut<'_, C, D> {
+        let Ok(view) = self.try_map(|inner| Ok::<_, Infallible>(buffer(inner)));
+        view
     }
 }
 

@@ -100,25 +100,42 @@ pub struct ModDownParts<'a, B: Backend> {
     pub converted: ViewMut<'a, B, Coefficient>,
 }
 
-/// See [`Backend::mod_down`].
+impl<B: Backend> ModDownParts<'_, B> {
+    /// The same parts for a backend that wraps, or is wrapped by, this one.
+    ///
+    /// # Errors
+    /// Those of the two functions.
+    pub fn try_map<C: Backend>(
+        &mut self,
+        buffer: impl Fn(&mut B::Buffer) -> Result<&mut C::Buffer>,
+        converter: impl Fn(&B::Converter) -> Result<&C::Converter>,
+    ) -> Result<ModDownParts<'_, C>> {
+        Ok(ModDownParts {
+            converter: converter(self.converter)?,
+            inverse: self.inverse,
+            dropped: self.dropped.try_map(&buffer)?,
+            converted: self.converted.try_map(&buffer)?,
+        })
+    }
+}
+
+/// See [`Backend::mod_down_parts`].
 pub fn mod_down<B: Backend>(
     backend: &B,
     queue: &B::Queue,
     tables: &B::Tables,
-    plan: &mut ModDownPlan<B>,
+    parts: &mut ModDownParts<'_, B>,
     out: &mut ViewMut<'_, B, Evaluation>,
     input: &View<'_, B, Evaluation>,
 ) -> Result<()> {
-    let batch = input.batch();
-    let kept = input.clone().with_limbs(plan.keep)?;
-    let mut dropped = plan.dropped.view_mut().range(0..batch)?;
-    backend.intt(queue, tables, &mut dropped, input.clone().with_limbs(plan.drop)?.into())?;
-    let mut converted = plan.converted.view_mut().range(0..batch)?;
-    backend.base_convert(queue, tables, &plan.converter, &mut converted, &dropped.as_view())?;
-    let mut converted = converted.retag();
+    let ModDownParts { converter, inverse, dropped, converted } = parts;
+    let kept = input.clone().with_limbs(converted.limbs())?;
+    backend.intt(queue, tables, dropped, input.clone().with_limbs(dropped.limbs())?.into())?;
+    backend.base_convert(queue, tables, converter, converted, &dropped.as_view())?;
+    let mut converted = converted.reborrow().retag();
     backend.ntt(queue, tables, &mut converted, Input::InPlace)?;
     backend.sub(queue, tables, out, kept.into(), &converted.as_view())?;
-    backend.scale_add(queue, tables, out, Input::InPlace, &plan.inverse, None)
+    backend.scale_add(queue, tables, out, Input::InPlace, inverse, None)
 }
 
 /// One digit of the decomposition of Q.
@@ -187,7 +204,8 @@ impl<B: Backend> KeySwitchPlan<B> {
             digits: digits.collect::<Result<_>>()?,
             coefficients: Poly::allocate(backend, queue, ring, limbs, batch)?,
             sums: [sum()?, sum()?],
-            down: ModDownPlan::new(backend, queue, tables, limbs, special, batch)?,
+            // Both sums at once.
+            down: ModDownPlan::new(backend, queue, tables, limbs, special, 2 * batch)?,
             batch: 0,
         })
     }
@@ -202,7 +220,40 @@ impl<B: Backend> KeySwitchPlan<B> {
         self.limbs
     }
 
-    /// The extended digits that [`Backend::mod_up`] left behind, one view per digit.
+    /// Number of polynomials that [`Backend::mod_up`] left behind.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Says that digits of `batch` polynomials are in the plan now.
+    pub(crate) fn filled(&mut self, batch: usize) {
+        self.batch = batch;
+    }
+
+    /// The parts of the plan, for fused overrides and for wrappers.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the plan was made for smaller batches.
+    pub fn parts(&mut self, batch: usize) -> Result<KeySwitchParts<'_, B>> {
+        let range = || 0..batch;
+        let digits = self.digits.iter_mut().map(|digit| {
+            Ok(DigitParts {
+                limbs: digit.limbs,
+                converter: &digit.converter,
+                extended: digit.extended.view_mut().range(range())?,
+            })
+        });
+        let [first, second] = &mut self.sums;
+        Ok(KeySwitchParts {
+            digits: digits.collect::<Result<_>>()?,
+            coefficients: self.coefficients.view_mut().range(range())?,
+            sums: [first.view_mut().range(range())?, second.view_mut().range(range())?],
+            down: self.down.parts(2 * batch)?,
+        })
+    }
+
+    /// The extended digits that [`Backend::mod_up`] left behind, one view per digit. [`Backend::key_switch`] need not leave
+    /// any.
     ///
     /// # Errors
     /// None for a plan that has been used.
@@ -233,7 +284,7 @@ impl<B: Backend> KeySwitchPlan<B> {
     }
 
     /// The same sums, and the plan that divides the special primes away: what [`Backend::mod_down`] takes, for callers that
-    /// add to the sums or rotate them first.
+    /// add to the sums or rotate them first. It takes both at once, one after the other in a view.
     ///
     /// # Errors
     /// None for a plan that has been used.
@@ -244,63 +295,117 @@ impl<B: Backend> KeySwitchPlan<B> {
     }
 }
 
-/// See [`Backend::mod_up`].
+/// What a [`KeySwitchPlan`] holds of one digit, for a batch of the size at hand.
+#[derive(Debug)]
+pub struct DigitParts<'a, B: Backend> {
+    /// The limbs of the digit itself.
+    pub limbs: LimbSet,
+    /// From them to all others of the key at this level.
+    pub converter: &'a B::Converter,
+    /// The digit, extended to all limbs of the key at this level.
+    pub extended: ViewMut<'a, B, Evaluation>,
+}
+
+/// What a [`KeySwitchPlan`] holds, for a batch of the size at hand.
+#[derive(Debug)]
+pub struct KeySwitchParts<'a, B: Backend> {
+    /// The digits.
+    pub digits: Vec<DigitParts<'a, B>>,
+    /// Room for the polynomial that is switched.
+    pub coefficients: ViewMut<'a, B, Coefficient>,
+    /// Room for the two sums, still multiplied by the special primes.
+    pub sums: [ViewMut<'a, B, Evaluation>; 2],
+    /// What divides both sums by the special primes, one after the other in a view.
+    pub down: ModDownParts<'a, B>,
+}
+
+impl<B: Backend> KeySwitchParts<'_, B> {
+    /// The same parts for a backend that wraps, or is wrapped by, this one.
+    ///
+    /// # Errors
+    /// Those of the two functions.
+    pub fn try_map<C: Backend>(
+        &mut self,
+        buffer: impl Fn(&mut B::Buffer) -> Result<&mut C::Buffer>,
+        converter: impl Fn(&B::Converter) -> Result<&C::Converter>,
+    ) -> Result<KeySwitchParts<'_, C>> {
+        let digits = self.digits.iter_mut().map(|digit| {
+            Ok(DigitParts {
+                limbs: digit.limbs,
+                converter: converter(digit.converter)?,
+                extended: digit.extended.try_map(&buffer)?,
+            })
+        });
+        let [first, second] = &mut self.sums;
+        Ok(KeySwitchParts {
+            digits: digits.collect::<Result<_>>()?,
+            coefficients: self.coefficients.try_map(&buffer)?,
+            sums: [first.try_map(&buffer)?, second.try_map(&buffer)?],
+            down: self.down.try_map(&buffer, &converter)?,
+        })
+    }
+
+    /// The digits, and the sums to be written.
+    pub fn gadget_operands(&mut self) -> GadgetOperands<'_, B> {
+        let [first, second] = &mut self.sums;
+        let digits = self.digits.iter().map(|digit| digit.extended.as_view());
+        (digits.collect(), [first.reborrow(), second.reborrow()])
+    }
+}
+
+/// See [`Backend::mod_up_parts`].
 pub fn mod_up<B: Backend>(
     backend: &B,
     queue: &B::Queue,
     tables: &B::Tables,
-    plan: &mut KeySwitchPlan<B>,
+    parts: &mut KeySwitchParts<'_, B>,
     input: &View<'_, B, Evaluation>,
 ) -> Result<()> {
-    let batch = input.batch();
-    let input = input.clone().with_limbs(plan.limbs)?;
-    let mut coefficients = plan.coefficients.view_mut().range(0..batch)?;
-    backend.intt(queue, tables, &mut coefficients, input.clone().into())?;
-    for digit in &mut plan.digits {
-        let rest = digit.extended.limbs().difference(digit.limbs);
-        let source = coefficients.as_view().with_limbs(digit.limbs)?;
-        let mut extension = digit.extended.view_mut().range(0..batch)?.with_limbs(rest)?.retag();
-        backend.base_convert(queue, tables, &digit.converter, &mut extension, &source)?;
+    let KeySwitchParts { digits, coefficients, .. } = parts;
+    let input = input.clone().with_limbs(coefficients.limbs())?;
+    backend.intt(queue, tables, coefficients, input.clone().into())?;
+    for DigitParts { limbs, converter, extended } in digits {
+        let rest = extended.limbs().difference(*limbs);
+        let source = coefficients.as_view().with_limbs(*limbs)?;
+        let mut extension = extended.reborrow().with_limbs(rest)?.retag();
+        backend.base_convert(queue, tables, converter, &mut extension, &source)?;
         backend.ntt(queue, tables, &mut extension.retag(), Input::InPlace)?;
-        let mut own = digit.extended.view_mut().range(0..batch)?.with_limbs(digit.limbs)?;
-        backend.copy(queue, &mut own, &input.clone().with_limbs(digit.limbs)?)?;
+        let mut own = extended.reborrow().with_limbs(*limbs)?;
+        backend.copy(queue, &mut own, &input.clone().with_limbs(*limbs)?)?;
     }
-    plan.batch = batch;
     Ok(())
 }
 
-/// See [`Backend::gadget_product`].
+/// See [`Backend::gadget_product_parts`].
 pub fn gadget_product<B: Backend>(
     backend: &B,
     queue: &B::Queue,
     tables: &B::Tables,
-    plan: &mut KeySwitchPlan<B>,
+    parts: &mut KeySwitchParts<'_, B>,
     key: &B::Prepared,
 ) -> Result<()> {
-    let extended: Vec<_> =
-        plan.digits.iter().map(|digit| digit.extended.view().range(0..plan.batch)).collect::<Result<_>>()?;
-    for (component, sum) in plan.sums.iter_mut().enumerate() {
+    let (digits, sums) = parts.gadget_operands();
+    for (component, mut sum) in sums.into_iter().enumerate() {
         let right = PreparedView { prepared: key, first: component, term_stride: 2, batch_stride: 0 };
-        backend.inner_product(queue, tables, &mut sum.view_mut().range(0..plan.batch)?, &extended, right)?;
+        backend.inner_product(queue, tables, &mut sum, &digits, right)?;
     }
     Ok(())
 }
 
-/// See [`Backend::key_switch`].
+/// See [`Backend::key_switch_parts`].
 pub fn key_switch<B: Backend>(
     backend: &B,
     queue: &B::Queue,
     tables: &B::Tables,
-    plan: &mut KeySwitchPlan<B>,
+    parts: &mut KeySwitchParts<'_, B>,
     key: &B::Prepared,
     out: [&mut ViewMut<'_, B, Evaluation>; 2],
     d: &View<'_, B, Evaluation>,
 ) -> Result<()> {
-    check::key_switch(plan, &out, d)?;
-    backend.mod_up(queue, tables, plan, d)?;
-    backend.gadget_product(queue, tables, plan, key)?;
-    for (sum, out) in plan.sums.iter().zip(out) {
-        backend.mod_down(queue, tables, &mut plan.down, out, &sum.view().range(0..plan.batch)?)?;
-    }
-    Ok(())
+    backend.mod_up_parts(queue, tables, parts, d)?;
+    backend.gadget_product_parts(queue, tables, parts, key)?;
+    let KeySwitchParts { sums, down, .. } = parts;
+    let mut out = ViewMut::concat(out.map(|out| out.map::<B>(|buffer| buffer)))?;
+    let sums = sums.each_ref().map(|sum| sum.as_view());
+    backend.mod_down_parts(queue, tables, down, &mut out, &View::concat(&sums)?)
 }

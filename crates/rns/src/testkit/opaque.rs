@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::backend::{Conversion, IntegerMatrix, Multiplicands};
+use crate::switching::ModDownParts;
 use crate::{
-    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, ModDownPlan, Packing, Positions,
-    PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check, switching,
+    Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Packing, Positions, PreparedView,
+    Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check, switching,
 };
 
 /// What unwritten memory holds: no residue, since it exceeds 2^60, and no finite float.
@@ -742,15 +743,15 @@ impl<B: Backend> Backend for Opaque<B> {
         Ok(())
     }
 
-    fn mod_down(
+    fn mod_down_parts(
         &self,
         queue: &Self::Queue,
         tables: &Self::Tables,
-        plan: &mut ModDownPlan<Self>,
+        parts: &mut ModDownParts<'_, Self>,
         out: &mut ViewMut<'_, Self, Evaluation>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        switching::mod_down(self, queue, tables, plan, out, input)?;
+        switching::mod_down(self, queue, tables, parts, out, input)?;
         // Here so that a fault can sit in an override of a provided method.
         let step = queue.step("mod_down");
         let before = self.contents(&step, &out.as_view())?;

@@ -4,6 +4,8 @@
 use arras_ckks::encoder::SlotEncoder;
 use arras_ckks::fft::Complex;
 use arras_ckks::noise::{ENCODING, ENCRYPTION};
+// Not every test that includes this file needs both.
+#[allow(unused_imports)]
 pub(crate) use arras_ckks::noise::{rounding, switching};
 use arras_ckks::{Ciphertext, Context, Params, Security, Spec};
 use arras_rns::prime::ntt_primes;

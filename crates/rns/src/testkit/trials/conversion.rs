@@ -110,7 +110,8 @@ fn mod_down<B: Backend>(lab: &Lab<B>, case: Case, split: usize) -> Outcome {
         lab.expect(&format!("{v:?}"), &out, &expected)?;
         lab.untouched("input", &input)?;
         let mut plain = lab.output(v.out, keep, case.batch, v.absurd)?;
-        switching::mod_down(backend, queue, tables, &mut plan, &mut plain.view_mut()?, &input.view()?)?;
+        let parts = &mut plan.parts(case.batch)?;
+        switching::mod_down(backend, queue, tables, parts, &mut plain.view_mut()?, &input.view()?)?;
         lab.expect(&format!("unfused, {v:?}"), &plain, &expected)?;
     }
     Ok(())

@@ -125,7 +125,8 @@ fn mod_up<B: Backend>(lab: &Lab<B>, setting: Setting) -> Outcome {
             if fused {
                 lab.backend.mod_up(&lab.queue, &lab.tables, &mut plan, &input.view()?)?;
             } else {
-                switching::mod_up(&lab.backend, &lab.queue, &lab.tables, &mut plan, &input.view()?)?;
+                let parts = &mut plan.parts(setting.batch)?;
+                switching::mod_up(&lab.backend, &lab.queue, &lab.tables, parts, &input.view()?)?;
             }
             let found = plan.extended()?;
             lab.ensure(found.len() == expected.len(), || format!("{} digits", found.len()))?;
@@ -175,7 +176,8 @@ fn gadget_product<B: Backend>(lab: &Lab<B>, setting: Setting) -> Outcome {
             if fused {
                 backend.gadget_product(queue, tables, &mut plan, &key)?;
             } else {
-                switching::gadget_product(backend, queue, tables, &mut plan, &key)?;
+                let parts = &mut plan.parts(setting.batch)?;
+                switching::gadget_product(backend, queue, tables, parts, &key)?;
             }
             for (component, (view, expected)) in plan.sums()?.iter().zip(&expected).enumerate() {
                 let what = format!("component {component}, {dress:?}, fused {fused}");
@@ -205,7 +207,8 @@ fn key_switch<B: Backend>(lab: &Lab<B>, setting: Setting) -> Outcome {
             if fused {
                 backend.key_switch(queue, tables, &mut plan, &key, views, &input.view()?)?;
             } else {
-                switching::key_switch(backend, queue, tables, &mut plan, &key, views, &input.view()?)?;
+                let parts = &mut plan.parts(batch)?;
+                switching::key_switch(backend, queue, tables, parts, &key, views, &input.view()?)?;
             }
             drop((first, second));
             for (component, (out, expected)) in out.iter().zip(&expected).enumerate() {

@@ -464,7 +464,7 @@ fn use_of_plans<B: Backend>(lab: &Lab<B>, case: Case) -> Outcome {
             let mut other: Operand<B, Evaluation> = lab.output(Dress::Plain, keep, d.batch(), true)?;
             spares(lab, what.0, what.1, out, |wrong| {
                 // Borrowed anew, so that both have the same lifetime.
-                let (wrong, right) = (&mut wrong.map(|buffer| buffer), &mut other.view_mut()?);
+                let (wrong, right) = (&mut wrong.reborrow(), &mut other.view_mut()?);
                 let views = if wrong_first { [wrong, right] } else { [right, wrong] };
                 backend.key_switch(queue, tables, &mut plan, key, views, &d.view())
             })?;

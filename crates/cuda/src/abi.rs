@@ -1,0 +1,92 @@
+//! The structures of `kernels/include/abi.h`, field by field; what they mean stands there.
+
+use crate::DevicePtr;
+
+/// FNV-1a of `kernels/include/abi.h`; images carry the hash of the file they were compiled with.
+pub const HASH: u64 = 0xbebe_6f1e_980f_90ed;
+
+/// `LimbSet::CAPACITY`.
+pub const LIMBS: usize = arras_rns::LimbSet::CAPACITY;
+
+/// The hash that [`HASH`] is compared with.
+pub const fn hash(header: &[u8]) -> u64 {
+    let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325u64, 0);
+    while at < header.len() {
+        hash = (hash ^ header[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+/// Declares structures for both languages: their size is asserted, and no padding is possible.
+macro_rules! structures {
+    ($($(#[$doc:meta])* $name:ident: $size:literal, align $align:literal { $($field:ident: $kind:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Debug)]
+        #[repr(C, align($align))]
+        #[allow(missing_docs, reason = "documented in abi.h")]
+        pub struct $name { $(pub $field: $kind,)* }
+        const _: () = assert!(size_of::<$name>() == $size);
+    )*};
+}
+
+pub(crate) use structures;
+
+structures! {
+    /// A constant factor with its Shoup quotient.
+    Factor: 16, align 16 { value: u64, quotient: u64, }
+    /// Constants of one prime.
+    Limb: 96, align 16 {
+        q: u64, barrett_low: u64, barrett_high: u64, negative_inverse: u64, montgomery_one: u64, montgomery_square: u64,
+        degree_inverse: Factor, forward: DevicePtr, inverse: DevicePtr, bits: u32, shifted: u32, reserved: u64,
+    }
+    /// Rows of words.
+    View: 32, align 8 { base: DevicePtr, rows: DevicePtr, batch_stride: u64, limb_stride: u64, }
+    /// Constants and selected limbs.
+    Shape: 152, align 8 {
+        limb: DevicePtr, log_degree: u32, limbs: u32, batch: u32, reserved: u32, id: [u8; LIMBS],
+    }
+    /// Operands of element by element operations and of transforms.
+    PointwiseArgs: 248, align 8 { shape: Shape, out: View, a: View, b: View, }
+    /// Operands of a product with scalars.
+    ScaleArgs: 2304, align 16 {
+        shape: Shape, out: View, a: View, b: View, reserved: u64, scalar: [Factor; LIMBS],
+    }
+    /// One stage of a transform.
+    StageArgs: 192, align 8 { shape: Shape, out: View, log_half: u32, last: u32, }
+    /// Operands of an automorphism.
+    AutomorphismArgs: 224, align 8 { shape: Shape, out: View, a: View, element: u32, evaluation: u32, }
+    /// Operands of a base conversion.
+    ConvertArgs: 368, align 8 {
+        shape: Shape, out: View, input: View, scale: DevicePtr, weights: DevicePtr, sources: u32, reserved: u32,
+        source: [u8; LIMBS],
+    }
+    /// Prepared polynomials.
+    Prepared: 168, align 8 {
+        base: DevicePtr, entry_stride: u64, first: u64, term_stride: u64, batch_stride: u64, row: [u8; LIMBS],
+    }
+    /// Operands of an inner product.
+    InnerProductArgs: 368, align 8 { shape: Shape, out: View, left: DevicePtr, terms: u64, right: Prepared, }
+    /// Operands of a matrix product.
+    MatrixProductArgs: 232, align 8 {
+        shape: Shape, out: View, input: View, entries: DevicePtr, columns: u32, terms: u32,
+    }
+    /// Operands of a quantisation.
+    QuantiseArgs: 240, align 8 {
+        shape: Shape, out: View, values: DevicePtr, first: u64, batch_stride: u64, coefficient_stride: u64, count: u64,
+        fault: DevicePtr, scale_bits: i32, reserved: u32,
+    }
+    /// The beginning of a message of the seed expansion.
+    SeedMessage: 64, align 4 { word: [u32; 13], reserved: [u32; 3], }
+    /// Operands of a seed expansion.
+    ExpandArgs: 192, align 8 { shape: Shape, out: View, message: DevicePtr, }
+    /// Operands of unpacking.
+    UnpackArgs: 1240, align 8 {
+        shape: Shape, out: View, packed: DevicePtr, row_bytes: u64, fault: DevicePtr, coefficients: u32,
+        transposed: u32, offset: [u64; LIMBS],
+    }
+    /// Operands of trimming.
+    TrimArgs: 216, align 8 {
+        shape: Shape, input: View, packed: DevicePtr, row_bytes: u64, bits: u32, first: u32, step: u32, count: u32,
+    }
+}
