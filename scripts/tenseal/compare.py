@@ -5,7 +5,8 @@ images in slots, a ciphertext per feature, products with scalars summed. TenSEAL
 [60, 40, 40, 60], scale 2^40. arras does the same work at these parameters (rotations for one image, slots for a batch),
 and the same heads in its own layouts and parameters (dot and transposed), from bytes to bytes.
 
-In every round each case runs once, in the same process, one after the other. What a case leaves is compared with the
+In every round each case runs once, one after the other. Samples are the processor time of the process that does the work, so
+that what else runs on the machine does not stretch long cases more than short ones. What a case leaves is compared with the
 clear product before anything is timed, and after the last round. Weights: TenSEAL encodes them in every call, since its
 interface has no other way; arras prepares a head once, when it is loaded.
 """
@@ -25,7 +26,7 @@ import tenseal as ts
 CLASSES, FEATURES, BATCH = 5, 768, 4096
 DEGREE, BITS, SCALE = 8192, [60, 40, 40, 60], 2.0**40
 # Rounds of the cases that take seconds.
-SLOW_ROUNDS = 5
+SLOW_ROUNDS = 3
 SLOW = 0.5
 
 
@@ -36,6 +37,13 @@ class Arras:
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.backend = self.ask(f"load {data}")["backend"]
         self.cases = {case["name"]: case for case in self.ask("cases")}
+
+    def time(self, name):
+        """Processor time of the other process, which Linux keeps under this number (clock_getcpuclockid)."""
+        clock = ~self.process.pid << 3 | 2
+        began = time.clock_gettime_ns(clock)
+        self.ask(f"time {name}")
+        return time.clock_gettime_ns(clock) - began
 
     def ask(self, line):
         print(line, file=self.process.stdin, flush=True)
@@ -117,9 +125,9 @@ def expected(name, weights, features):
     if name in ("dot/encrypt", "transposed/encrypt"):
         return None, None
     if work[0] == "dot":
-        return logits[0], 2e-3
+        return logits[0], 1e-4
     if work[0] == "transposed":
-        return logits, 2e-3
+        return logits, 1e-4
     if name == "image/encrypt":
         return features[0], 1e-5
     if name == "batch/encrypt":
@@ -145,9 +153,9 @@ def check(where, name, found, weights, features):
 
 
 def clock(work):
-    began = time.perf_counter_ns()
+    began = time.process_time_ns()
     work()
-    return time.perf_counter_ns() - began
+    return time.process_time_ns() - began
 
 
 # What stands beside what: TenSEAL's case, ours, and the ratio to reach.
@@ -187,7 +195,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--arras", required=True, help="the program built from crates/secret/examples/tenseal.rs")
     options.add_argument("--out", required=True, type=pathlib.Path, help="a folder for the record")
-    options.add_argument("--rounds", type=int, default=15, help="rounds; cases of seconds take part in the first 5")
+    options.add_argument("--rounds", type=int, default=15, help="rounds; cases of seconds take part in the first 3")
     options = options.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     load = os.getloadavg()[0]
@@ -201,7 +209,7 @@ def main():
 
     arras = Arras(options.arras, data)
     tenseal = TenSeal(weights, features)
-    ours = lambda name: arras.ask(f"time {name}")
+    ours = arras.time
     theirs = lambda name: clock(tenseal.cases[name][2])
     verify = {"arras": lambda name: arras.ask(f"check {name}"), "TenSEAL": tenseal.check}
     work = [("TenSEAL", name, theirs) for name in tenseal.cases] + [("arras", name, ours) for name in arras.cases]
@@ -228,7 +236,7 @@ def main():
         what, items = tenseal.cases[name][:2] if who == "TenSEAL" else [arras.cases[name][k] for k in ("what", "items")]
         own = name.split("/")[0] in ("dot", "transposed")
         parameters = sets["own" if own else "paper"] | {"classes": 3 if name.endswith("3") else 5}
-        parameters |= {"features": FEATURES, "largest_error": errors[who, name]}
+        parameters |= {"features": FEATURES, "largest_error": errors[who, name], "clock": "processor time"}
         backend = f"TenSEAL {ts.__version__}" if who == "TenSEAL" else arras.backend
         benchmarks.append(benchmark(f"tenseal/{who}/{name}", what, items, backend, parameters, times))
     raw = options.out / "tenseal.json"
