@@ -18,7 +18,7 @@ use arras::ckks::Context;
 use arras::cpu::Cpu;
 use arras::fit::metrics::{argmax, margin};
 use arras::fit::{Features, import, train};
-use arras::heads::{Head, LinearHead, Plan, Preset, Query, Rates, Reply};
+use arras::heads::{Head, LinearHead, Plan, Preset, Query, Rates, Reply, Shape};
 use arras::secret::{Cipher, SecretKey};
 
 const IRIS: &str = include_str!("data/iris.csv");
@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let key = SecretKey::generate(&preset.params)?;
     let cipher = Cipher::new(&context, &key)?;
     let classes = trained.head.class_count();
-    let plan = Plan::new(preset, held_out.dimension, held_out.rows(), classes, None, Rates::default())?;
+    let shape = Shape { dimension: held_out.dimension, hidden: None, classes };
+    let plan = Plan::new([preset], shape, held_out.rows(), None, Rates::default())?;
     let query = cipher.encrypt_features(plan.chosen.groups, &held_out.values, None)?.to_bytes();
 
     // Server: its own context for the same preset, no key.

@@ -306,9 +306,8 @@ fn one_bad_image_is_reported_and_the_rest_classified() {
 
 #[test]
 fn devices_that_are_not_there_are_an_error() {
-    for (device, expected) in
-        [("cuda:0", "feature `cuda`"), ("cuda:x", "expected `cpu`"), ("tpu", "expected `cpu`")]
-    {
+    let gpu = if cfg!(feature = "cuda") { "there is no CUDA device" } else { "feature `cuda`" };
+    for (device, expected) in [("cuda:999", gpu), ("cuda:x", "expected `cpu`"), ("tpu", "expected `cpu`")] {
         for command in [["demo"].as_slice(), &["selftest"], &["keygen", "-o", "none"]] {
             let arguments = [command, &["--device", device]].concat();
             refused(road(), ARRAS, &arguments, &[device, expected], "none");
@@ -392,4 +391,170 @@ fn help_version_doctor_and_manuals() {
         assert!(folder.path().join("docs").join(name).exists());
     }
     assert_eq!(run_in(folder.path(), ARRAS, &["nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn bench_measures_what_it_is_asked_for_and_compare_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = |rest: &[&str]| run_in(folder.path(), ARRAS, &[&["bench"], rest].concat());
+    let names = text(&bench(&["--list", "--degrees", "4096"]).stdout);
+    assert!(names.lines().any(|name| name == "ntt/forward/n=4096/limbs=3/q=45"), "{names}");
+    assert!(!names.contains("n=8192"), "{names}");
+
+    let quick =
+        ["bench", "one.json", "--quick", "--degrees", "4096", "--limbs", "1", "--filter", "pointwise/add"];
+    let record = json_of(folder.path(), ARRAS, &quick);
+    let measured = &record["benchmarks"][0];
+    assert_eq!(measured["id"], "pointwise/add/n=4096/limbs=1/q=50");
+    assert_eq!(measured["work"]["read"], 2 * 8 * 4096);
+    assert_eq!(measured["samples"].as_array().unwrap().len(), 10);
+    assert!(measured["floor"]["memory"].as_f64().unwrap() > 0.0);
+    let kept: Value = serde_json::from_slice(&fs::read(folder.path().join("one.json")).unwrap()).unwrap();
+    assert_eq!(kept, record);
+
+    let report = json_of(folder.path(), ARRAS, &["compare", "one.json", "one.json"]);
+    assert_eq!(report["comparisons"][0]["ratio"]["value"], 1.0);
+    // A record whose times are half as long again.
+    let slower = |samples: &mut Value| {
+        for sample in samples.as_array_mut().unwrap() {
+            *sample = (1.5 * sample.as_f64().unwrap()).into();
+        }
+    };
+    let mut other = record.clone();
+    slower(&mut other["benchmarks"][0]["samples"]);
+    for field in ["median", "p95"] {
+        let value = &mut other["benchmarks"][0]["summary"][field];
+        *value = (1.5 * value.as_f64().unwrap()).into();
+    }
+    fs::write(folder.path().join("two.json"), other.to_string()).unwrap();
+    let output = run_in(folder.path(), ARRAS, &["compare", "one.json", "two.json"]);
+    assert!(text(&output.stdout).contains("1 cases: "), "{}", text(&output.stdout));
+    let ratio = json_of(folder.path(), ARRAS, &["compare", "two.json", "one.json"]);
+    let value = ratio["comparisons"][0]["ratio"]["value"].as_f64().unwrap();
+    assert!((value - 1.0 / 1.5).abs() < 1e-9, "{value}");
+
+    refused(folder.path(), ARRAS, &["bench"], &["records"], "records");
+    refused(folder.path(), ARRAS, &["bench", "--filter", "nothing", "--quick"], &["--list"], "records");
+    refused(folder.path(), ARRAS, &["bench", "--sweep", "none.toml"], &["none.toml"], "records");
+    fs::write(folder.path().join("bad.json"), "{}").unwrap();
+    refused(folder.path(), ARRAS, &["compare", "one.json", "bad.json"], &["bad.json", "schema"], "records");
+}
+
+#[test]
+fn a_hidden_layer_goes_the_whole_road_in_both_layouts() {
+    let folder = copy_of_road();
+    let path = folder.path();
+    let fit =
+        ["fit", "--features", "cls.safetensors", "--hidden", "8", "--seed", "1", "-o", "mlp.safetensors"];
+    assert_eq!(json_of(path, ARRAS, &fit)["hidden"], 8);
+    for (preset, layout) in [("mlp-rotations", "rotations"), ("mlp", "slots")] {
+        let keys = format!("keys-{layout}");
+        json_of(path, ARRAS, &["keygen", "--preset", preset, "-o", &keys]);
+        let shape = ["--hidden", "8", "--classes", "3"];
+        let encrypt = ["encrypt", "--keys", &keys, "--features", "cls.safetensors", "-o", "mlp.arras"];
+        assert_eq!(json_of(path, ARRAS, &[&encrypt[..], &shape].concat())["layout"], layout);
+        let classify =
+            ["classify", "--head", "mlp.safetensors", "--input", "mlp.arras", "-o", "mlp-reply.arras"];
+        if layout == "rotations" {
+            refused(
+                path,
+                SERVER,
+                &classify,
+                &["mlp.safetensors", "evaluation keys, none"],
+                "mlp-reply.arras",
+            );
+            let made =
+                json_of(path, ARRAS, &[&["keys", "--keys", &keys, "-o", "evaluation"], &shape[..]].concat());
+            let element = made["keys"][1]["element"].as_u64().unwrap();
+            let file = format!("evaluation/galois-{element}");
+            assert_eq!(
+                fs::metadata(path.join(&file)).unwrap().len(),
+                made["keys"][1]["bytes"].as_u64().unwrap()
+            );
+            let with_keys = [&classify[..], &["--evaluation", "evaluation"]].concat();
+            let kept = fs::read(path.join(&file)).unwrap();
+            fs::remove_file(path.join(&file)).unwrap();
+            let missing = format!("the Galois element {element}");
+            refused(path, SERVER, &with_keys, &[&file, &missing], "mlp-reply.arras");
+            fs::write(path.join(&file), &kept[..kept.len() / 2]).unwrap();
+            refused(path, SERVER, &with_keys, &[&file, "truncated"], "mlp-reply.arras");
+            fs::copy(path.join("evaluation/relinearisation"), path.join(&file)).unwrap();
+            refused(path, SERVER, &with_keys, &[&file, "holds the key of element 0"], "mlp-reply.arras");
+            fs::write(path.join(&file), kept).unwrap();
+            json_of(path, SERVER, &with_keys);
+        } else {
+            refused(
+                path,
+                SERVER,
+                &[&classify[..], &["--hide-model"]].concat(),
+                &["mlp.arras", "no room to hide"],
+                "mlp-reply.arras",
+            );
+            json_of(path, SERVER, &classify);
+        }
+        let output = format!("{layout}.safetensors");
+        json_of(path, ARRAS, &["decrypt", "--keys", &keys, "--input", "mlp-reply.arras", "-o", &output]);
+        fs::remove_file(path.join("mlp-reply.arras")).unwrap();
+    }
+    let logits = |name: &str| -> Vec<f32> {
+        let bytes = fs::read(path.join(name)).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let (rotations, slots) = (logits("rotations.safetensors"), logits("slots.safetensors"));
+    assert_eq!((rotations.len(), slots.len()), (81, 81));
+    let worst = rotations.iter().zip(&slots).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 0.5, "{worst}");
+}
+
+#[test]
+fn heads_are_hidden_on_demand() {
+    let folder = copy_of_road();
+    let path = folder.path();
+    json_of(path, ARRAS, &["keygen", "--hide-model", "-o", "hiding"]);
+    json_of(
+        path,
+        ARRAS,
+        &["encrypt", "--keys", "hiding", "--features", "cls.safetensors", "-o", "hidden.arras"],
+    );
+    let classify = [
+        "classify",
+        "--head",
+        "head.safetensors",
+        "--input",
+        "hidden.arras",
+        "--hide-model",
+        "-o",
+        "hidden-reply.arras",
+    ];
+    assert_eq!(json_of(path, SERVER, &classify)["hidden_model"], true);
+    let decrypt =
+        ["decrypt", "--keys", "hiding", "--input", "hidden-reply.arras", "-o", "hidden.safetensors"];
+    assert!(json_of(path, ARRAS, &decrypt)["logit_bound"].as_f64().unwrap() < 1e-2);
+    let open =
+        ["classify", "--head", "head.safetensors", "--input", "ct.arras", "--hide-model", "-o", "none"];
+    refused(path, SERVER, &open, &["ct.arras", "preset 'linear' has no room to hide the head"], "none");
+}
+
+#[test]
+fn plans_compare_every_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = json_of(folder.path(), ARRAS, &["plan", "--hidden", "64", "--images", "8"]);
+    let plans = few["plans"].as_array().unwrap();
+    assert_eq!((plans.len(), plans[0]["layout"].as_str()), (3, Some("rotations")));
+    assert_eq!(
+        plans[0]["keys"].as_u64().unwrap(),
+        plans[0]["galois_elements"].as_array().unwrap().len() as u64 + 1
+    );
+    for plan in plans {
+        for field in ["upload_bytes", "reply_bytes", "key_bytes", "server_ms", "link_ms"] {
+            assert!(plan[field].is_number(), "{field}");
+        }
+    }
+    let probe = json_of(folder.path(), ARRAS, &["plan", "--images", "2048"]);
+    let layouts: Vec<_> =
+        probe["plans"].as_array().unwrap().iter().map(|plan| plan["layout"].clone()).collect();
+    assert_eq!((layouts.len(), layouts[0].as_str()), (4, Some("transposed")));
+    let hidden = json_of(folder.path(), ARRAS, &["plan", "--images", "512", "--hide-model"]);
+    assert!(hidden["plans"][0]["upload_bytes"].as_u64().unwrap() / 512 <= 9_800);
 }

@@ -17,13 +17,16 @@ const LAYERS: [&[&str]; 7] = [
     // Runs the kernels of the backend for its tests; nobody depends on it.
     &["arras-cuda-host"],
     &["arras-ckks"],
-    &["arras-heads"],
-    &["arras-secret", "arras-fit"],
+    &["arras-heads", "arras-rounds"],
+    &["arras-secret", "arras-fit", "arras-serve"],
+    &["arras-federated", "arras-measure"],
     &["arras"],
 ];
 
 /// What a server must not contain, as the beginnings of package names.
-const CLIENT_ONLY: [&str; 4] = ["arras-secret ", "arras-vit ", "arras-fit ", "candle"];
+const CLIENT_ONLY: [&str; 5] = ["arras-secret ", "arras-vit ", "arras-fit ", "arras-federated ", "candle"];
+/// What only the command `arras` contains.
+const COMMAND_ONLY: &str = "arras-measure ";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -59,6 +62,19 @@ fn client() -> Trial {
     })
 }
 
+/// Measuring is for the command: neither a server nor whoever embeds arras takes it along.
+fn measuring() -> Trial {
+    let features = ["server", "client", "cli"].map(with_features).into_iter().collect::<Result<Vec<_>, _>>();
+    trial("measuring comes with the command alone", features, |packages| {
+        let found: Vec<bool> = packages
+            .iter()
+            .map(|packages| packages.iter().any(|package| package.starts_with(COMMAND_ONLY)))
+            .collect();
+        let expected = [false, false, true];
+        (found == expected).then_some(()).ok_or_else(|| format!("server, client, cli: {found:?}"))
+    })
+}
+
 /// Every normal dependency of a workspace member on another leads to an earlier layer.
 fn direction() -> Trial {
     let answer = cargo(root(), &["metadata", "--no-deps", "--format-version", "1", "--locked"]);
@@ -87,5 +103,6 @@ fn direction() -> Trial {
 }
 
 fn main() -> ExitCode {
-    libtest_mimic::run(&Arguments::from_args(), vec![server(), client(), direction()]).exit_code()
+    libtest_mimic::run(&Arguments::from_args(), vec![server(), client(), measuring(), direction()])
+        .exit_code()
 }

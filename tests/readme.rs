@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use arras::record::{BEGIN, END, read_all, table, with_table};
+use arras_measure::record::read_all;
+use arras_measure::table::{BEGIN, END, table, with_table};
 use libtest_mimic::{Arguments, Trial};
 
 fn root() -> &'static Path {
@@ -17,9 +18,9 @@ fn readme() -> Trial {
         return Trial::test(format!("{name} ({reason})"), move || Err(reason.into())).with_ignored_flag(true);
     };
     Trial::test(name, move || {
-        let records = read_all(&root().join("records")).map_err(|error| format!("{error:#}"))?;
+        let records = read_all(&root().join("records")).map_err(|error| error.to_string())?;
         let expected =
-            with_table(&readme, &table(&records)).map_err(|error| format!("README.md: {error:#}"))?;
+            with_table(&readme, &table(&records)).map_err(|error| format!("README.md: {error}"))?;
         if readme == expected {
             return Ok(());
         }
@@ -32,7 +33,7 @@ fn readme() -> Trial {
 
 fn records() -> Trial {
     Trial::test("there are records, and they are sound", || {
-        let records = read_all(&root().join("records")).map_err(|error| format!("{error:#}"))?;
+        let records = read_all(&root().join("records")).map_err(|error| error.to_string())?;
         if records.is_empty() { Err("records/ is empty".into()) } else { Ok(()) }
     })
 }

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use arras::cli::federated::coordinate;
 use arras::cli::{self, Common, classify};
 use clap::{Parser, Subcommand};
 
@@ -20,6 +21,8 @@ struct Arguments {
 enum Command {
     /// Classify encrypted features
     Classify(classify::Classify),
+    /// Coordinate federated rounds
+    Coordinate(coordinate::Coordinate),
 }
 
 fn main() -> ExitCode {
@@ -27,5 +30,6 @@ fn main() -> ExitCode {
     cli::start(&arguments.common);
     cli::finish(match arguments.command {
         Command::Classify(command) => command.run(&arguments.common),
+        Command::Coordinate(command) => command.run(&arguments.common),
     })
 }

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use arras_ckks::Context;
+use arras_ckks::{Context, bytes};
 use arras_fit::Features;
 use arras_heads::head::tensors;
-use arras_heads::{Layout, Plan, Preset, Rates, Reply, reply};
+use arras_heads::{Layout, Plan, Preset, Rates, Reply, RotationsPlan, Shape, reply};
 use arras_secret::{Cipher, SecretKey};
 use arras_wire::file::{Access, create_private_dir, read_bounded, write_atomically};
 use arras_wire::frame::Header;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::classify::key_file;
 use super::{Common, Text, in_file, refuse_replacing, table};
 
 /// Largest file of a key.
@@ -26,9 +27,12 @@ const KEY_FILES: [&str; 2] = ["secret", "public"];
 /// Arguments of `keygen`.
 #[derive(Args, Debug)]
 pub struct Keygen {
-    /// Parameters: linear, linear-wide or linear-compact
+    /// Parameters; `arras plan` compares them, `arras doctor` lists them
     #[arg(long, default_value = Preset::DEFAULT)]
     preset: String,
+    /// Parameters under which the server can hide its head in the replies: preset linear-hidden
+    #[arg(long, conflicts_with = "preset")]
+    hide_model: bool,
     /// Folder to make; holds `secret` (readable by you alone) and `public`
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -69,7 +73,7 @@ impl Keygen {
     /// An unknown preset, keys that are there already, a folder that cannot be written.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
         let backend = common.backend()?;
-        let preset = Preset::named(&self.preset)?;
+        let preset = Preset::named(if self.hide_model { Preset::HIDING } else { &self.preset })?;
         let [secret, public] = KEY_FILES.map(|name| self.output.join(name));
         if let Some(there) = [&secret, &public].into_iter().find(|path| path.exists()) {
             bail!("{}: exists already; a key is never overwritten", there.display());
@@ -84,7 +88,7 @@ impl Keygen {
             preset: preset.name,
             purpose: preset.purpose,
             degree: preset.params.degree(),
-            log_modulus: preset.params.log_modulus(0),
+            log_modulus: preset.params.log_modulus(preset.params.max_level()),
             x_max: preset.bounds.x_max,
             norm_max: preset.bounds.norm_max,
             fingerprint: preset.params.fingerprint().to_string(),
@@ -106,13 +110,89 @@ fn read_key(folder: &Path) -> Result<(SecretKey, &'static Preset)> {
     in_file(&path, read())
 }
 
+/// Arguments of `keys`.
+#[derive(Args, Debug)]
+pub struct Keys {
+    /// Folder of keys, from `arras keygen`
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+    /// Number of features
+    #[arg(long, default_value_t = 768, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    dimension: u32,
+    #[command(flatten)]
+    head: HeadShape,
+    /// Folder to make; holds a file for every key, for the server
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct KeyEntry {
+    element: usize,
+    level: usize,
+    bytes: usize,
+    file: PathBuf,
+}
+
+#[derive(Serialize)]
+struct KeysReport {
+    preset: &'static str,
+    keys: Vec<KeyEntry>,
+    bytes: usize,
+    output: PathBuf,
+}
+
+impl Text for KeysReport {
+    fn text(&self) -> String {
+        table(&[
+            ("preset", self.preset.into()),
+            ("keys", format!("{} (element 0 is the relinearisation key)", self.keys.len())),
+            ("bytes", self.bytes.to_string()),
+            ("elements", self.keys.iter().map(|key| key.element.to_string()).collect::<Vec<_>>().join(" ")),
+            ("written to", self.output.display().to_string()),
+        ])
+    }
+}
+
+impl Keys {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A preset that takes no evaluation keys, a head that does not fit its slots, a folder that is there already.
+    pub fn run(&self, common: &Common) -> Result<ExitCode> {
+        let (key, preset) = read_key(&self.keys)?;
+        in_file(&self.keys, preset.require(Layout::Rotations))?;
+        let plan = RotationsPlan::new(&preset.params, self.head.shape(self.dimension as usize))?;
+        let context = Context::new(common.backend()?, preset.params.clone())?;
+        let cipher = Cipher::new(&context, &key)?;
+        if self.output.exists() {
+            bail!("{}: exists already; keys are never overwritten", self.output.display());
+        }
+        std::fs::create_dir_all(&self.output).with_context(|| self.output.display().to_string())?;
+        let mut keys = Vec::new();
+        for (element, level) in plan.keys()? {
+            let bytes = bytes::encode_switching_key(&context, &cipher.evaluation_key(element, level)?)?;
+            let file = self.output.join(key_file(element));
+            write_atomically(&file, &bytes, Access::Shared)?;
+            keys.push(KeyEntry { element, level, bytes: bytes.len(), file });
+        }
+        let bytes = keys.iter().map(|key| key.bytes).sum();
+        common.print(&KeysReport { preset: preset.name, keys, bytes, output: self.output.clone() })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// A layout on the command line.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 pub enum LayoutName {
     /// Features of an image after one another
     Dot,
-    /// One polynomial per feature
+    /// One polynomial per feature, a coefficient per image
     Transposed,
+    /// One polynomial per feature, a slot per image
+    Slots,
+    /// Images interleaved in slots; the server takes evaluation keys
+    Rotations,
 }
 
 impl From<LayoutName> for Layout {
@@ -120,6 +200,8 @@ impl From<LayoutName> for Layout {
         match name {
             LayoutName::Dot => Layout::Dot,
             LayoutName::Transposed => Layout::Transposed,
+            LayoutName::Slots => Layout::Slots,
+            LayoutName::Rotations => Layout::Rotations,
         }
     }
 }
@@ -139,9 +221,26 @@ pub struct Encrypt {
     /// Demand a layout instead of the cheapest
     #[arg(long, value_enum)]
     layout: Option<LayoutName>,
-    /// Number of classes to expect of the head, for the choice of the layout
+    #[command(flatten)]
+    head: HeadShape,
+}
+
+/// What to expect of the head.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct HeadShape {
+    /// Number of classes to expect of the head
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     classes: u16,
+    /// Number of hidden units to expect of the head; without it a linear head
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u16).range(1..))]
+    hidden: Option<u16>,
+}
+
+impl HeadShape {
+    /// With a number of features.
+    pub fn shape(self, dimension: usize) -> Shape {
+        Shape { dimension, hidden: self.hidden.map(usize::from), classes: self.classes.into() }
+    }
 }
 
 #[derive(Serialize)]
@@ -179,7 +278,8 @@ impl Encrypt {
         let features = Features::read(&self.features)?;
         let (dimension, images) = (features.dimension, features.rows());
         let layout = self.layout.map(Layout::from);
-        let plan = Plan::new(preset, dimension, images, self.classes.into(), layout, Rates::default());
+        let shape = self.head.shape(dimension);
+        let plan = Plan::new([preset], shape, images, layout, Rates::default());
         let plan = in_file(&self.features, plan)?;
         let backbone = features.fingerprint.as_deref().map(parse_fingerprint).transpose();
         let backbone = in_file(&self.features, backbone)?;

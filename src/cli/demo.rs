@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use arras_fit::baseline::colour_statistics;
 use arras_fit::tiles::TileSet;
-use arras_fit::{Features, metrics, train};
-use arras_heads::{Head, Preset};
+use arras_fit::{Features, Training, metrics, train, train_mlp};
+use arras_heads::{Head, Model};
 use arras_vit::{Architecture, Device, Vit, decode, images_in};
 use clap::Args;
 use serde::Serialize;
@@ -30,9 +30,15 @@ pub struct Demo {
     /// What tiles and weights depend on
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Parameters of the encryption: linear, linear-wide or linear-compact
-    #[arg(long, default_value = Preset::DEFAULT)]
-    preset: String,
+    /// Parameters of the encryption; without it the cheapest for the head, see `arras plan`
+    #[arg(long)]
+    preset: Option<String>,
+    /// Let the server hide its head in the replies
+    #[arg(long, conflicts_with = "preset")]
+    hide_model: bool,
+    /// Fit a head with a hidden layer of so many units instead of a linear one
+    #[arg(long, value_name = "UNITS", conflicts_with = "hide_model", value_parser = clap::value_parser!(u16).range(1..))]
+    hidden: Option<u16>,
     /// Keep tiles, features and head in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -43,7 +49,8 @@ struct Report {
     note: &'static str,
     tiles: usize,
     fitted_on: usize,
-    l2: f64,
+    l2: Option<f64>,
+    hidden: Option<u16>,
     accuracy_colour_statistics: f64,
     #[serde(flatten)]
     outcome: pipeline::Outcome,
@@ -80,7 +87,6 @@ impl Demo {
     /// Only a machine without room or memory.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
         let backend = common.backend()?;
-        let preset = Preset::named(&self.preset)?;
         let scratch = tempfile::tempdir().context("making a temporary folder")?;
         let folder = self.keep.as_deref().unwrap_or(scratch.path());
         let set =
@@ -90,22 +96,38 @@ impl Demo {
         bar.finish_and_clear();
         let embedded = self.embed(common, &folder.join("tiles"))?;
         let split = Split::by_group(&embedded.features)?;
-        let trained = train(&embedded.features.select(&split.fit), None)?;
+        let (model, l2) = self.fit(&embedded.features.select(&split.fit))?;
+        let presets = pipeline::presets(self.preset.as_deref(), self.hide_model, &model)?;
         let colour = colour_accuracy(&embedded.features, &folder.join("tiles"), &split)?;
         if self.keep.is_some() {
             embedded.features.write(&folder.join("cls.safetensors"))?;
-            trained.head.write(&folder.join("head.safetensors"))?;
+            model.write(&folder.join("head.safetensors"))?;
         }
-        let outcome = pipeline::run(backend, preset, &trained.head, &select(&embedded, &split.test))?;
+        let outcome = pipeline::run(backend, presets, &model, &select(&embedded, &split.test))?;
         common.print(&Report {
             note: NOTE,
             tiles: set.len(),
             fitted_on: split.fit.len(),
-            l2: trained.fit.l2,
+            l2,
+            hidden: self.hidden,
             accuracy_colour_statistics: colour,
             outcome,
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The head, and the penalty of a linear one.
+    fn fit(&self, features: &Features) -> Result<(Model, Option<f64>)> {
+        match self.hidden {
+            None => {
+                let trained = train(features, None)?;
+                Ok((trained.head.into(), Some(trained.fit.l2)))
+            }
+            Some(hidden) => {
+                let training = Training { seed: self.seed, ..Training::new(hidden.into()) };
+                Ok((train_mlp(features, &training)?.mlp.into(), None))
+            }
+        }
     }
 
     fn embed(&self, common: &Common, tiles: &Path) -> Result<Embedded> {

@@ -35,12 +35,11 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Loads it.
+    /// Loads it, onto the CPU.
     ///
     /// # Errors
     /// Neither option given, or a directory that cannot be loaded.
     pub fn load(&self, common: &Common) -> Result<Vit> {
-        common.require_cpu("the vision transformer")?;
         use_threads(common);
         match (&self.model, self.random) {
             (Some(dir), _) => Ok(Vit::load(dir, &Device::Cpu)?),
@@ -275,6 +274,7 @@ impl Embed {
         let images = list(&self.images)?;
         check_output(&self.output, &images, &[&self.images.join(GROUPS)])?;
         let groups = read_groups(&images, &self.images)?;
+        common.require_cpu("the vision transformer")?;
         let vit = self.backbone.load(common)?;
         let partial = partial_path(&self.output);
         let done = resume(&partial, &vit)?;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use arras_fit::{Evaluation, Features, import, train};
+use arras_fit::{Evaluation, Features, Training, import, train, train_mlp};
+use arras_heads::Model;
 use clap::Args;
 use serde::Serialize;
 
@@ -74,6 +75,12 @@ pub struct Fit {
     /// Ridge penalty; without it the largest within one standard error of the best on left-out groups, or rows
     #[arg(long)]
     l2: Option<f64>,
+    /// Train a head with a hidden layer of so many units, whose squares are summed
+    #[arg(long, value_name = "UNITS", conflicts_with = "l2", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    hidden: Option<u16>,
+    /// What the training of a hidden layer depends on: initial weights, rows kept for validation, their order
+    #[arg(long, default_value_t = 0, requires = "hidden")]
+    seed: u64,
     /// Where to write the head
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -109,6 +116,36 @@ impl Text for FitReport {
     }
 }
 
+#[derive(Serialize)]
+struct TrainReport {
+    rows: usize,
+    features: usize,
+    hidden: usize,
+    classes: Vec<String>,
+    epoch: usize,
+    validation_rows: usize,
+    by_group: bool,
+    validation_loss: f64,
+    validation: Evaluation,
+    output: PathBuf,
+}
+
+impl Text for TrainReport {
+    fn text(&self) -> String {
+        let kept = if self.by_group { "whole groups" } else { "rows" };
+        let mut text = table(&[
+            ("rows", format!("{} of {} features", self.rows, self.features)),
+            ("classes", self.classes.join(", ")),
+            ("hidden units", format!("{}, squared", self.hidden)),
+            ("stopped", format!("kept epoch {}, loss {:.4}", self.epoch, self.validation_loss)),
+            ("written to", self.output.display().to_string()),
+        ]);
+        text += &format!("\non {} rows kept for validation ({kept}):\n", self.validation_rows);
+        text += &metrics_rows(&self.validation);
+        text
+    }
+}
+
 impl Fit {
     /// Runs the command.
     ///
@@ -123,6 +160,9 @@ impl Fit {
         }
         if let Some(groups) = &self.groups {
             import::attach_groups(&mut features, groups)?;
+        }
+        if let Some(hidden) = self.hidden {
+            return self.train(common, &features, hidden.into());
         }
         let trained = in_file(&self.features, train(&features, self.l2))?;
         trained.head.write(&self.output)?;
@@ -140,6 +180,26 @@ impl Fit {
             l2: trained.fit.l2,
             l2_chosen_by: self.l2.is_none().then(chosen),
             condition_number: trained.fit.condition_number,
+            validation: trained.evaluation,
+            output: self.output.clone(),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// With a hidden layer.
+    fn train(&self, common: &Common, features: &Features, hidden: usize) -> Result<ExitCode> {
+        let training = Training { seed: self.seed, ..Training::new(hidden) };
+        let trained = in_file(&self.features, train_mlp(features, &training))?;
+        Model::from(trained.mlp.clone()).write(&self.output)?;
+        common.print(&TrainReport {
+            rows: features.rows(),
+            features: features.dimension,
+            hidden,
+            classes: trained.mlp.output.classes,
+            epoch: trained.epoch,
+            validation_rows: trained.rows[1],
+            by_group: trained.by_group,
+            validation_loss: trained.validation_loss,
             validation: trained.evaluation,
             output: self.output.clone(),
         })?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use arras_heads::{Head, Preset};
+use arras_heads::Model;
 use clap::Args;
 use serde::Serialize;
 
@@ -28,9 +28,12 @@ pub struct Infer {
     /// Where to write a prediction per image
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
-    /// Parameters of the encryption: linear, linear-wide or linear-compact
-    #[arg(long, default_value = Preset::DEFAULT)]
-    preset: String,
+    /// Parameters of the encryption; without it the cheapest for the head, see `arras plan`
+    #[arg(long)]
+    preset: Option<String>,
+    /// Let the server hide its head in the replies
+    #[arg(long, conflicts_with = "preset")]
+    hide_model: bool,
 }
 
 #[derive(Serialize)]
@@ -55,8 +58,8 @@ impl Infer {
     /// A head, backbone or folder that cannot be read or do not belong together.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
         let backend = common.backend()?;
-        let preset = Preset::named(&self.preset)?;
-        let head = Head::read(&self.head)?;
+        let model = Model::read(&self.head)?;
+        let presets = pipeline::presets(self.preset.as_deref(), self.hide_model, &model)?;
         let images = list(&self.images)?;
         if let Some(path) = &self.predictions {
             check_output(path, &images, &[&self.head, &self.images.join(GROUPS)])?;
@@ -64,7 +67,7 @@ impl Infer {
         let groups = read_groups(&images, &self.images)?;
         let vit = self.backbone.load(common)?;
         let fingerprint = vit.fingerprint().to_string();
-        if let Some(fitted) = head.card.fingerprint.as_ref().filter(|fitted| **fitted != fingerprint) {
+        if let Some(fitted) = model.card().fingerprint.as_ref().filter(|fitted| **fitted != fingerprint) {
             let (file, fitted, here) = (self.head.display(), first(fitted), first(&fingerprint));
             bail!("{file}: card.fingerprint: fitted on backbone {fitted}, the one given is {here}");
         }
@@ -77,12 +80,12 @@ impl Infer {
             bail!("{}: none of {} images could be read", self.images.display(), images.len());
         }
         attach_groups(&mut embedded.features, groups);
-        let outcome = pipeline::run(backend, preset, &head, &embedded)?;
+        let outcome = pipeline::run(backend, presets, &model, &embedded)?;
         if let Some(path) = &self.predictions {
             let blank = || vec![String::new(); outcome.images];
             let features = embedded.features;
             let table = PredictionTable {
-                classes: head.classes,
+                classes: model.classes().to_vec(),
                 files: features.names,
                 groups: features.groups.unwrap_or_else(blank),
                 labels: features.labels.unwrap_or_else(blank),

@@ -11,22 +11,30 @@ use arras_cpu::{Cpu, CpuOptions, Path};
 use clap::Args;
 use serde::Serialize;
 
+use self::device::Device;
+
 /// The features of this build.
 #[cfg(feature = "cli")]
 macro_rules! features {
-    () => {
-        "features cli client server"
+    ($cuda:literal) => {
+        concat!("features cli client server", $cuda)
     };
 }
 #[cfg(not(feature = "cli"))]
 macro_rules! features {
-    () => {
-        "features server"
+    ($cuda:literal) => {
+        concat!("features server", $cuda)
     };
 }
 
+#[cfg(all(feature = "cli", feature = "cuda"))]
+pub mod ceilings;
 pub mod classify;
+pub mod device;
+pub mod federated;
 
+#[cfg(feature = "cli")]
+pub mod bench;
 #[cfg(feature = "cli")]
 pub mod crypt;
 #[cfg(feature = "cli")]
@@ -44,13 +52,20 @@ pub mod infer;
 #[cfg(feature = "cli")]
 pub mod pipeline;
 #[cfg(feature = "cli")]
+pub mod plan;
+#[cfg(feature = "cli")]
 pub mod program;
 #[cfg(feature = "cli")]
 pub mod tiles;
 
 /// Version, commit and features.
+#[cfg(feature = "cuda")]
 pub const VERSION: &str =
-    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARRAS_COMMIT"), ", ", features!(), ")");
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARRAS_COMMIT"), ", ", features!(" cuda"), ")");
+/// Version, commit and features.
+#[cfg(not(feature = "cuda"))]
+pub const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARRAS_COMMIT"), ", ", features!(""), ")");
 
 /// Exit code when some inputs could not be used and the rest were.
 pub const EXIT_PARTIAL: u8 = 3;
@@ -94,25 +109,44 @@ impl Common {
     /// The backend that was asked for, never another.
     ///
     /// # Errors
-    /// A device that this build does not have, or that is none.
-    pub fn backend(&self) -> Result<Cpu> {
-        self.require_cpu("the encrypted product")?;
+    /// A device that this build or this machine does not have, or that is none.
+    pub fn backend(&self) -> Result<Device> {
+        match self.ordinal()? {
+            None => Ok(device::cpu(self.cpu()?)),
+            Some(ordinal) => device::cuda(ordinal).with_context(|| format!("--device {}", self.device)),
+        }
+    }
+
+    /// The CPU, with the options that were given for it.
+    ///
+    /// # Errors
+    /// Threads that the operating system refuses, an instruction set that the processor lacks.
+    pub fn cpu(&self) -> Result<Cpu> {
         Ok(Cpu::with(CpuOptions { threads: self.threads, path: self.simd })?)
+    }
+
+    /// The number of the GPU that was asked for, or nothing for the CPU.
+    ///
+    /// # Errors
+    /// A name that is none of a device.
+    pub fn ordinal(&self) -> Result<Option<usize>> {
+        match self.device.as_str() {
+            "cpu" => Ok(None),
+            device => match device.strip_prefix("cuda:").map(str::parse::<u16>) {
+                Some(Ok(ordinal)) => Ok(Some(ordinal.into())),
+                _ => bail!("--device {device}: expected `cpu` or `cuda:N`"),
+            },
+        }
     }
 
     /// Refuses devices other than the CPU for a stage that only runs there.
     ///
     /// # Errors
-    /// As [`backend`](Self::backend).
+    /// Another device.
     pub fn require_cpu(&self, stage: &str) -> Result<()> {
-        match self.device.as_str() {
-            "cpu" => Ok(()),
-            device if device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u16>().is_ok()) => {
-                bail!(
-                    "--device {device}: {stage} cannot run there, because this build lacks the feature `cuda`"
-                )
-            }
-            device => bail!("--device {device}: expected `cpu` or `cuda:N`"),
+        match self.ordinal()? {
+            None => Ok(()),
+            Some(_) => bail!("--device {}: {stage} cannot run there", self.device),
         }
     }
 

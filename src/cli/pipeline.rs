@@ -3,24 +3,26 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use arras_ckks::Context;
-use arras_cpu::Cpu;
+use arras_ckks::{Context, EvaluationKeys};
 use arras_fit::{Features, metrics};
 use arras_heads::layout::Groups;
-use arras_heads::{Head, Layout, LinearHead, Plan, Preset, Query, Rates, Reply};
+use arras_heads::plan::candidates;
+use arras_heads::{Classifier, Layout, Model, Plan, Preset, Query, Rates, Reply, RotationsPlan, Shape};
 use arras_rns::Backend;
 use arras_secret::{Cipher, SecretKey};
 use serde::Serialize;
 
 use super::crypt::parse_fingerprint;
+use super::device::{Device, threads};
 use super::embed::Embedded;
 
 /// What the paper (arXiv 2511.20983) reports from encoding to decryption, per image.
 pub const BUDGET_MS: f64 = 66.0;
 /// Rounds of the whole batch; medians are reported.
 const ROUNDS: usize = 5;
-/// Images that are classified one at a time to measure latency.
+/// Images that are classified one at a time to measure latency; fewer where one takes as long as thousands.
 const SINGLES: usize = 21;
+const SINGLES_IN_SLOTS: usize = 3;
 
 /// Medians per image in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -75,6 +77,10 @@ pub struct Outcome {
     pub layout: &'static str,
     /// Why.
     pub layout_reason: String,
+    /// Evaluation keys that the server was given, and their bytes.
+    pub keys: usize,
+    /// As predicted from the shape of the head.
+    pub key_bytes: u64,
     /// Preset.
     pub preset: &'static str,
     /// Backend.
@@ -94,22 +100,44 @@ pub struct Outcome {
     pub logits: Vec<f64>,
 }
 
-/// Encrypts features under a fresh key, classifies and decrypts, several times.
+/// The presets that the options of a command leave to choose from.
+///
+/// # Errors
+/// An unknown name.
+pub fn presets(name: Option<&str>, hide_model: bool, model: &Model) -> Result<Vec<&'static Preset>> {
+    match name {
+        Some(name) => Ok(vec![Preset::named(name)?]),
+        None => Ok(candidates(model.hidden().is_some(), hide_model)),
+    }
+}
+
+/// Encrypts features under a fresh key, classifies and decrypts, several times, with the cheapest of some presets.
 ///
 /// # Errors
 /// Features beyond the preset's bounds, a head that does not fit them.
-pub fn run(backend: Cpu, preset: &'static Preset, head: &Head, embedded: &Embedded) -> Result<Outcome> {
+pub fn run(
+    backend: Device,
+    presets: Vec<&'static Preset>,
+    model: &Model,
+    embedded: &Embedded,
+) -> Result<Outcome> {
     let features = &embedded.features;
-    let (threads, name) = (backend.threads(), backend.name());
+    let (threads, name) = (threads(&backend), backend.name());
+    let images = features.rows();
+    let plan = Plan::new(presets, Shape::of(model), images, None, Rates::default())?;
+    let preset = plan.chosen.preset;
     let context = Context::new(backend, preset.params.clone())?;
     let key = SecretKey::generate(&preset.params)?;
+    let cipher = Cipher::new(&context, &key)?;
+    let layout = plan.chosen.groups.layout;
+    let keys = (layout == Layout::Rotations).then(|| evaluation_keys(&cipher, model)).transpose()?;
+    let bounds = preset.bounds_of(&features.values, features.dimension)?;
     let road = Road {
-        cipher: Cipher::new(&context, &key)?,
-        server: LinearHead::new(&context, head, preset.bounds_of(&features.values, features.dimension)?)?,
+        server: Classifier::new(&context, model, layout, bounds, keys)?,
+        cipher,
+        layout,
         backbone: features.fingerprint.as_deref().map(parse_fingerprint).transpose()?,
     };
-    let (dimension, images) = (features.dimension, features.rows());
-    let plan = Plan::new(preset, dimension, images, head.class_count(), None, Rates::default())?;
     let trips = (0..ROUNDS)
         .map(|_| road.trip(plan.chosen.groups, &features.values))
         .collect::<Result<Vec<Trip>>>()?;
@@ -126,20 +154,22 @@ pub fn run(backend: Cpu, preset: &'static Preset, head: &Head, embedded: &Embedd
     };
     let amortised = median(trips.iter().map(|trip| trip.total_ms() / images as f64).collect());
     let Some(trip) = trips.into_iter().next() else { anyhow::bail!("no round was run") };
-    let clear = clear_logits(head, features);
-    let decisions = Decisions::compare(head, features, &clear, &trip.logits, trip.logit_bound);
+    let clear = model.scores(&features.values);
+    let decisions = Decisions::compare(model, features, &clear, &trip.logits, trip.logit_bound);
     Ok(Outcome {
         images,
-        accuracy_clear: accuracy(head, features, &clear),
-        accuracy_encrypted: accuracy(head, features, &trip.logits),
+        accuracy_clear: accuracy(model, features, &clear),
+        accuracy_encrypted: accuracy(model, features, &trip.logits),
         disagreements: decisions.disagreements,
         ties: decisions.ties,
         logit_bound: trip.logit_bound,
         max_abs_logit_difference: decisions.largest,
         upload_bytes_per_image: trip.upload as f64 / images as f64,
         reply_bytes_per_image: trip.reply as f64 / images as f64,
-        layout: plan.chosen.groups.layout.name(),
+        layout: layout.name(),
         layout_reason: plan.reason,
+        keys: plan.chosen.keys,
+        key_bytes: plan.chosen.key_bytes,
         preset: preset.name,
         backend: name,
         threads,
@@ -153,8 +183,9 @@ pub fn run(backend: Cpu, preset: &'static Preset, head: &Head, embedded: &Embedd
 
 /// Client and server, joined by bytes.
 struct Road<'c> {
-    cipher: Cipher<'c, Cpu>,
-    server: LinearHead<'c, Cpu>,
+    cipher: Cipher<'c, Device>,
+    server: Classifier<'c, Device>,
+    layout: Layout,
     backbone: Option<[u8; 32]>,
 }
 
@@ -202,10 +233,13 @@ impl Road<'_> {
     /// Median milliseconds of one image alone.
     fn single(&self, features: &Features) -> Result<f64> {
         let preset = Preset::of(self.cipher.context().params().fingerprint())?;
-        let layout =
-            if features.dimension <= preset.params.degree() { Layout::Dot } else { Layout::Transposed };
+        let (layout, count) = match self.layout {
+            Layout::Transposed if features.dimension <= preset.params.degree() => (Layout::Dot, SINGLES),
+            Layout::Slots => (Layout::Slots, SINGLES_IN_SLOTS),
+            layout => (layout, SINGLES),
+        };
         let groups = Groups::new(layout, preset.params.degree(), features.dimension, 1)?;
-        let rows = features.values.chunks_exact(features.dimension).cycle().take(SINGLES);
+        let rows = features.values.chunks_exact(features.dimension).cycle().take(count);
         let times = rows.map(|row| Ok(self.trip(groups, row)?.total_ms())).collect::<Result<Vec<_>>>()?;
         Ok(median(times))
     }
@@ -216,23 +250,22 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// `[n][C]` logits of the head in the clear, in double precision.
-fn clear_logits(head: &Head, features: &Features) -> Vec<f64> {
-    let rows = features.values.chunks_exact(features.dimension);
-    let logits = rows.flat_map(|x| {
-        head.weight.chunks_exact(features.dimension).zip(&head.bias).map(move |(w, &bias)| {
-            w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum::<f64>() + f64::from(bias)
-        })
-    });
-    logits.collect()
+/// All keys that a head takes.
+fn evaluation_keys(cipher: &Cipher<'_, Device>, model: &Model) -> Result<EvaluationKeys<Device>> {
+    let context = cipher.context();
+    let mut keys = EvaluationKeys::new(context.params());
+    for (element, level) in RotationsPlan::new(context.params(), Shape::of(model))?.keys()? {
+        keys.insert(context, &cipher.evaluation_key(element, level)?)?;
+    }
+    Ok(keys)
 }
 
 /// Share of rows whose largest logit is the label's; nothing without labels, or if one is no class of the head.
-fn accuracy(head: &Head, features: &Features, logits: &[f64]) -> Option<f64> {
+fn accuracy(model: &Model, features: &Features, logits: &[f64]) -> Option<f64> {
     let labels = features.labels.as_ref()?;
-    let rows = labels.iter().zip(logits.chunks_exact(head.class_count()));
+    let rows = labels.iter().zip(logits.chunks_exact(model.class_count()));
     let met = rows.map(|(label, scores)| {
-        let class = head.classes.iter().position(|class| class == label)?;
+        let class = model.classes().iter().position(|class| class == label)?;
         Some(usize::from(metrics::argmax(scores) == class))
     });
     let met: usize = met.sum::<Option<usize>>()?;
@@ -248,10 +281,10 @@ struct Decisions {
 }
 
 impl Decisions {
-    fn compare(head: &Head, features: &Features, clear: &[f64], encrypted: &[f64], bound: f64) -> Self {
+    fn compare(model: &Model, features: &Features, clear: &[f64], encrypted: &[f64], bound: f64) -> Self {
         let mut all = Self::default();
-        debug_assert_eq!(clear.len(), features.rows() * head.class_count());
-        let rows = clear.chunks_exact(head.class_count()).zip(encrypted.chunks_exact(head.class_count()));
+        debug_assert_eq!(clear.len(), features.rows() * model.class_count());
+        let rows = clear.chunks_exact(model.class_count()).zip(encrypted.chunks_exact(model.class_count()));
         for (clear, encrypted) in rows {
             let differences = clear.iter().zip(encrypted).map(|(a, b)| (a - b).abs());
             all.largest = differences.fold(all.largest, f64::max);
@@ -284,6 +317,7 @@ impl Outcome {
             ("upload per image", format!("{:.0} bytes", self.upload_bytes_per_image)),
             ("reply per image", format!("{:.0} bytes", self.reply_bytes_per_image)),
             ("layout", self.layout_reason.clone()),
+            ("evaluation keys", format!("{}, {} bytes once", self.keys, self.key_bytes)),
             ("preset, backend", format!("{}, {} with {} threads", self.preset, self.backend, self.threads)),
             ("decode", ms(s.decode)),
             ("vision transformer", ms(s.vit)),

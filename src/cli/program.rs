@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{Common, classify, crypt, demo, doctor, embed, evaluate, finish, fit, infer, start, tiles};
+use super::{
+    Common, bench, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit, infer, plan,
+    start, tiles,
+};
 
 /// Classify images without showing them: a ViT turns each into a token, CKKS encrypts it, and a server that holds no
 /// secret classifies what it cannot read.
@@ -38,16 +41,27 @@ enum Command {
     Fit(fit::Fit),
     /// Make a pair of keys
     Keygen(crypt::Keygen),
+    /// Make the evaluation keys that layout rotations takes
+    Keys(crypt::Keys),
+    /// Compare presets and layouts: bytes, keys, predicted time
+    Plan(plan::Plan),
     /// Encrypt features
     Encrypt(crypt::Encrypt),
     /// Classify encrypted features (what `arras-server classify` does)
     Classify(classify::Classify),
     /// Decrypt logits
     Decrypt(crypt::Decrypt),
+    /// Train over parties that show each other nothing but sums
+    #[command(subcommand)]
+    Federated(federated::Federated),
     /// What this build and this machine can do
     Doctor(doctor::Doctor),
     /// Check the arithmetic of a device against the oracle
     Selftest(doctor::Selftest),
+    /// Measure every operation, checked first, beside what the machine could reach
+    Bench(bench::Bench),
+    /// Whether one record of `bench` is faster than another
+    Compare(bench::Compare),
     /// Shell completions or man pages
     Docs(Docs),
 }
@@ -85,11 +99,16 @@ impl Arguments {
             Command::Import(command) => command.run(common),
             Command::Fit(command) => command.run(common),
             Command::Keygen(command) => command.run(common),
+            Command::Keys(command) => command.run(common),
+            Command::Plan(command) => command.run(common),
             Command::Encrypt(command) => command.run(common),
             Command::Classify(command) => command.run(common),
             Command::Decrypt(command) => command.run(common),
+            Command::Federated(command) => command.run(common),
             Command::Doctor(command) => command.run(common),
             Command::Selftest(command) => command.run(common),
+            Command::Bench(command) => command.run(common),
+            Command::Compare(command) => command.run(common),
             Command::Docs(command) => command.run(),
         })
     }

@@ -1,229 +1,126 @@
-//! The transforms and row kernels of arras beside the transforms of tfhe-ntt, in interleaved rounds on one thread.
+//! arras beside the libraries a user would pick instead, in one run, with the targets it has to meet.
 //!
-//! Prints *units*: the time of a transform divided by the time of tfhe-ntt's forward AVX-512 transform of the same
-//! degree with the prime 1125899902124033, both taken from the same round; the median over the rounds. Pin the process
-//! to one core (`taskset -c 1 cargo run --release`). Every transform is checked against the portable kernels first.
+//! ```text
+//! cargo run --release --manifest-path benches/peers/Cargo.toml -- [--quick] [--rounds N] [--filter TEXT] [--json [FILE]]
+//! ```
 //!
-//! Arguments: the number of rounds (default 31), then any of `lazy`, `harvey`, `wide`, .. to select rows by substring.
+//! A *unit* is the time of tfhe-ntt 0.7.1's forward transform of one row, with its AVX-512 path, the same degree and the
+//! prime 1125899902124033, on the same core, measured immediately before what it is the unit of. Every case of arras is
+//! checked against the oracle before it is timed, and every peer against it too. Rounds go through all cases of a degree;
+//! a ratio is the median over the rounds, with the 95 % interval of the bootstrap. Everything but the rows on two threads
+//! runs on one core, the last one that the process may use.
+//!
+//! `--json` keeps a record: in FILE, or without a name in `records/`. The exit code is 1 if a target is missed.
 
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use arras_cpu::Path;
-use arras_cpu::kernels::LimbTable;
-use arras_cpu::memory::Buffer;
-use arras_cpu::tables::Tables;
-use arras_rns::{Purpose, Ring, SeedLabel, prime};
-use tfhe_ntt::prime64::Plan;
+use arras_measure::Record;
+use arras_measure::machine::{self, Source};
+use arras_measure::record::Ratio;
+use arras_measure::table::three_digits;
 
-/// The prime of the unit: 50 bits, supports every degree here.
-const UNIT_PRIME: u64 = 1_125_899_902_124_033;
+mod degree;
+mod peers;
+mod rows;
+mod threads;
+mod timing;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Something to time: its label, and the code.
-struct Row<'a> {
-    label: String,
-    work: Box<dyn FnMut() + 'a>,
-    /// Nanoseconds, one entry per round.
-    times: Vec<f64>,
+/// What was asked for.
+struct Options {
+    rounds: usize,
+    filter: Option<String>,
+    record: Option<Keep>,
 }
 
-fn main() -> Result<(), Failure> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let rounds = arguments.first().map_or(Ok(31), |word| word.parse())?;
-    let wanted = arguments.get(1..).unwrap_or_default();
-    for log_degree in 12..=16u32 {
-        bench_degree(1 << log_degree, rounds, wanted)?;
-    }
-    Ok(())
+/// Where the record goes.
+enum Keep {
+    Records,
+    File(PathBuf),
 }
 
-fn bench_degree(degree: usize, rounds: usize, wanted: &[String]) -> Result<(), Failure> {
-    // Below 2^45, 2^50 and 2^60: the three classes of primes.
-    let mut primes = prime::ntt_primes(45, degree, 1, &[])?;
-    primes.push(prime::ntt_primes(50, degree, 1, &[])?[0]);
-    primes.push(prime::ntt_primes(60, degree, 1, &[])?[0]);
-    let ring = Ring::new(degree, &primes)?;
-    let tables = Path::available().map(|path| Ok((path, Tables::new(&ring, path)?)));
-    let tables = tables.collect::<Result<Vec<_>, Failure>>()?;
-    check(&ring, &tables)?;
-
-    let plan = Plan::try_new(degree, UNIT_PRIME).ok_or("tfhe-ntt refuses the degree")?;
-    let mut unit_row = filled(degree, UNIT_PRIME)?;
-    let unit = Row::new("unit", move || plan.fwd(unit_row.as_mut_slice()));
-    let mut rows = vec![unit];
-    for &q in &primes {
-        let plan = Plan::try_new(degree, q).ok_or("tfhe-ntt refuses the prime")?;
-        let mut row = filled(degree, q)?;
-        rows.push(Row::new(format!("tfhe-ntt forward {}", bits(q)), move || plan.fwd(row.as_mut_slice())));
-    }
-    for (path, tables) in &tables {
-        for (limb, &q) in primes.iter().enumerate() {
-            let table = tables.limb(limb);
-            let (mut a, mut b) = (filled(degree, q)?, filled(degree, q)?);
-            rows.push(Row::new(format!("{path} forward {}", bits(q)), move || table.ntt(a.as_mut_slice())));
-            rows.push(Row::new(format!("{path} inverse {}", bits(q)), move || table.intt(b.as_mut_slice())));
-        }
-    }
-    let path = Path::detect();
-    let (_, fast) = &tables[tables.len() - 1];
-    for (limb, &q) in primes.iter().enumerate() {
-        push_rows(&mut rows, &format!("{path} {}", bits(q)), fast.limb(limb), degree)?;
-    }
-    push_matrix(&mut rows, fast.limb(0), degree)?;
-    rows.retain(|row| {
-        row.label == "unit" || wanted.is_empty() || wanted.iter().any(|w| row.label.contains(w))
-    });
-    for _ in 0..rounds {
-        for row in &mut rows {
-            let nanoseconds = time(&mut row.work);
-            row.times.push(nanoseconds);
-        }
-    }
-    report(degree, &rows);
-    Ok(())
-}
-
-/// Element-wise kernels and sums of one limb.
-fn push_rows<'a>(
-    rows: &mut Vec<Row<'a>>,
-    label: &str,
-    table: &'a LimbTable,
-    degree: usize,
-) -> Result<(), Failure> {
-    let q = table.modulus.value();
-    let (a, b) = (filled(degree, q)?, filled(degree, q)?);
-    let mut push =
-        |name: &str, work: Box<dyn FnMut(&mut [u64], &[u64], &[u64]) + 'a>| -> Result<(), Failure> {
-            let (mut work, mut out) = (work, filled(degree, q)?);
-            let (a, b) = (filled(degree, q)?, filled(degree, q)?);
-            rows.push(Row::new(format!("{label} {name}"), move || {
-                work(out.as_mut_slice(), a.as_slice(), b.as_slice());
-            }));
-            Ok(())
-        };
-    push("copy", Box::new(|out, a, _| out.copy_from_slice(a)))?;
-    push("add", Box::new(|out, a, b| table.add(out, Some(a), b)))?;
-    push("multiply", Box::new(|out, a, b| table.multiply(out, Some(a), b)))?;
-    push("multiply_accumulate", Box::new(|out, a, b| table.multiply_accumulate(out, a, b)))?;
-    push("scale_add", Box::new(move |out, a, b| table.scale_add(out, Some(a), q / 3, Some(b))))?;
-    push("automorphism of values", Box::new(|out, a, _| table.automorphism_values(out, a, 5)))?;
-    let label_of = SeedLabel { seed: [1; 32], purpose: Purpose::Ciphertext, object: 0, polynomial: 0 };
-    push("expand_seed", Box::new(move |out, _, _| table.expand_seed(out, &label_of)))?;
-    let mut out = (filled(degree, q)?, filled(degree, q)?);
-    rows.push(Row::new(format!("{label} two sums of 3"), move || {
-        let (left, right) = ([a.as_slice(); 3], [b.as_slice(); 3]);
-        table.inner_products([out.0.as_mut_slice(), out.1.as_mut_slice()], &left, [&right, &right]);
-    }));
-    Ok(())
-}
-
-/// The encrypted head, 768 x 5, on one limb, beside reading the same words.
-fn push_matrix<'a>(rows: &mut Vec<Row<'a>>, table: &'a LimbTable, degree: usize) -> Result<(), Failure> {
-    const COLUMNS: usize = 768;
-    let weights: Vec<i64> = (0..5 * COLUMNS as i64).map(|i| (i * 7919) % 2_000_003 - 1_000_001).collect();
-    let input = filled(COLUMNS * degree, table.modulus.value())?;
-    let read = filled(COLUMNS * degree, table.modulus.value())?;
-    let mut out = filled(5 * degree, table.modulus.value())?;
-    rows.push(Row::new("head: reading 768 rows", move || {
-        std::hint::black_box(read.as_slice().iter().fold(0, |sum: u64, &x| sum.wrapping_add(x)));
-    }));
-    rows.push(Row::new("head: 768 x 5", move || {
-        for start in (0..degree).step_by(256) {
-            let inputs: Vec<&[u64]> =
-                input.as_slice().chunks_exact(degree).map(|row| &row[start..start + 256]).collect();
-            let mut outputs: Vec<&mut [u64]> =
-                out.as_mut_slice().chunks_exact_mut(degree).map(|row| &mut row[start..start + 256]).collect();
-            let weights: Vec<&[i64]> = weights.chunks_exact(COLUMNS).collect();
-            table.matrix_rows(&mut outputs, &weights, &inputs, 1 << 20, 1 << 30);
-        }
-    }));
-    Ok(())
-}
-
-/// All paths give the words of the portable one.
-fn check(ring: &Ring, tables: &[(Path, Tables)]) -> Result<(), Failure> {
-    for limb in ring.limbs().iter() {
-        let q = ring.modulus(limb).value();
-        let (_, oracle) = &tables[0];
-        let mut expected = filled(ring.degree(), q)?;
-        let input = filled(ring.degree(), q)?;
-        oracle.limb(limb).ntt(expected.as_mut_slice());
-        for (path, tables) in tables {
-            let mut row = filled(ring.degree(), q)?;
-            tables.limb(limb).ntt(row.as_mut_slice());
-            if row.as_slice() != expected.as_slice() {
-                return Err(format!("{path}: forward transform modulo {q} is wrong").into());
-            }
-            tables.limb(limb).intt(row.as_mut_slice());
-            if row.as_slice() != input.as_slice() {
-                return Err(format!("{path}: inverse transform modulo {q} is wrong").into());
+impl Options {
+    fn parse(mut arguments: std::iter::Peekable<impl Iterator<Item = String>>) -> Result<Self, Failure> {
+        let mut options = Self { rounds: 31, filter: None, record: None };
+        while let Some(argument) = arguments.next() {
+            let mut value = |name: &str| arguments.next().ok_or(format!("{name}: a value is missing"));
+            match argument.as_str() {
+                "--quick" => options.rounds = 7,
+                "--rounds" => options.rounds = value("--rounds")?.parse::<usize>()?.max(1),
+                "--filter" => options.filter = Some(value("--filter")?),
+                "--json" => {
+                    let file = arguments.next_if(|word| !word.starts_with('-'));
+                    options.record = Some(file.map_or(Keep::Records, |file| Keep::File(file.into())));
+                }
+                other => return Err(format!("{other}: unknown; see the head of src/main.rs").into()),
             }
         }
+        Ok(options)
     }
-    Ok(())
-}
 
-fn report(degree: usize, rows: &[Row]) {
-    println!("N = {degree}");
-    for row in rows {
-        let ratios = row.times.iter().zip(&rows[0].times).map(|(time, unit)| time / unit);
-        println!(
-            "  {:<40} {:>10.2} us {:>7.3} units",
-            row.label,
-            median(&row.times) / 1e3,
-            median_of(ratios)
-        );
+    fn wanted(&self, id: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| id.contains(filter))
     }
 }
 
-impl<'a> Row<'a> {
-    fn new(label: impl Into<String>, work: impl FnMut() + 'a) -> Self {
-        Self { label: label.into(), work: Box::new(work), times: Vec::new() }
-    }
-}
-
-/// Nanoseconds per run: the shortest of a few short series, which is the least disturbed.
-fn time(work: &mut dyn FnMut()) -> f64 {
-    work();
-    let start = Instant::now();
-    work();
-    let once = start.elapsed().as_nanos().max(1) as f64;
-    let runs = (40_000.0 / once).ceil().max(1.0) as u32;
-    let mut shortest = f64::INFINITY;
-    for _ in 0..5 {
-        let start = Instant::now();
-        for _ in 0..runs {
-            work();
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
-        shortest = shortest.min(start.elapsed().as_nanos() as f64 / f64::from(runs));
     }
-    shortest
 }
 
-/// Canonical residues from a fixed multiplicative generator.
-fn filled(degree: usize, q: u64) -> Result<Buffer, Failure> {
-    let mut buffer = Buffer::new(degree).ok_or("out of memory")?;
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    for word in buffer.as_mut_slice() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        *word = state % q;
+/// Whether every target is met.
+fn run() -> Result<bool, Failure> {
+    let options = Options::parse(std::env::args().skip(1).peekable())?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut record = Record::start(Source::of(&root)?);
+    let folder = root.join("records");
+    if matches!(options.record, Some(Keep::Records)) {
+        record.refuse_dirty()?;
     }
-    Ok(buffer)
+    // Two threads need two cores; what follows stays on one.
+    for row in rows::THREADS.iter().filter(|row| options.wanted(row.id)) {
+        match threads::measure(row, options.rounds)? {
+            Some(ratio) => show(&mut record, ratio),
+            None => println!("{}: left out, the process may use one core only", row.id),
+        }
+    }
+    pin()?;
+    for log_degree in 11..=16 {
+        let (benchmarks, ratios) = degree::measure(1 << log_degree, &options)?;
+        record.benchmarks.extend(benchmarks);
+        ratios.into_iter().for_each(|ratio| show(&mut record, ratio));
+    }
+    record.clocks[1] = machine::clocks();
+    let missed = record.ratios.iter().filter(|ratio| !ratio.met()).count();
+    println!("{} of {} targets met", record.ratios.len() - missed, record.ratios.len());
+    match options.record {
+        Some(Keep::File(path)) => record.write(&path)?,
+        Some(Keep::Records) => println!("{}", record.keep(&folder)?.display()),
+        None => {}
+    }
+    Ok(missed == 0)
 }
 
-fn bits(q: u64) -> String {
-    format!("{} bits", 64 - q.leading_zeros())
+fn show(record: &mut Record, ratio: Ratio) {
+    let [value, low, high] = [ratio.value.value, ratio.value.low, ratio.value.high].map(three_digits);
+    let (sign, met) = (if ratio.at_least { ">=" } else { "<=" }, if ratio.met() { "met" } else { "MISSED" });
+    println!("{:<58} {value:>7} ({low} to {high})  {sign} {:<6} {met}", ratio.id, ratio.target);
+    record.ratios.push(ratio);
 }
 
-fn median(values: &[f64]) -> f64 {
-    median_of(values.iter().copied())
-}
-
-fn median_of(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+/// Keeps the process on one core.
+fn pin() -> Result<(), Failure> {
+    let core = core_affinity::get_core_ids().and_then(|cores| cores.last().copied());
+    match core.map(core_affinity::set_for_current) {
+        Some(true) => Ok(()),
+        _ => Err("the process cannot be kept on one core".into()),
+    }
 }

@@ -97,6 +97,31 @@ fn encode<B: Backend>(context: &Context<B>, ciphertext: &Ciphertext<B>, kind: Ki
     Ok(frame::encode(kind, &context.params().fingerprint(), w.as_bytes()))
 }
 
+/// Polynomials over all limbs of Q, packed, without a header: parts of larger messages.
+///
+/// # Errors
+/// [`crate::Error::Ring`] if the device fails.
+pub fn encode_polys<B: Backend>(context: &Context<B>, polys: &Poly<B, Evaluation>) -> Result<Vec<u8>> {
+    let mut w = Writer::new();
+    write_poly(context, polys, &mut w)?;
+    Ok(w.into_bytes())
+}
+
+/// Reads `batch` polynomials of [`encode_polys`].
+///
+/// # Errors
+/// Missing or trailing bytes, a residue that is not below its modulus; a failing device.
+pub fn decode_polys<B: Backend>(
+    context: &Context<B>,
+    bytes: &[u8],
+    batch: usize,
+) -> Result<Poly<B, Evaluation>> {
+    let mut r = Reader::new(bytes);
+    let polys = read_poly(context, context.params().limbs(), batch, &mut r)?;
+    r.finish()?;
+    Ok(polys)
+}
+
 fn write_poly<B: Backend>(context: &Context<B>, poly: &Poly<B, Evaluation>, w: &mut Writer) -> Result<()> {
     let degree = context.params().degree();
     let mut words = vec![0; poly.extent().words()];

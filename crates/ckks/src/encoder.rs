@@ -1,9 +1,10 @@
 //! Numbers to plaintexts and back.
 
 use arras_rns::backend::{Backend, Quantise};
-use arras_rns::{Coefficient, Input, LimbSet, Modulus, Poly, Ring, View};
+use arras_rns::{Coefficient, Input, LimbSet, Poly};
 
 use crate::fft::{Complex, Fft};
+use crate::lift::to_floats;
 use crate::{Context, Error, Params, Plaintext, Result, Slots};
 
 /// Largest magnitude of a scaled coefficient at a level: just below half the modulus, which would change the sign, and at
@@ -67,7 +68,8 @@ pub fn encode_coefficients<B: Backend>(
         count: row,
         scale_bits: scale_bits as i32,
     };
-    plaintext(context, values, rows, how, scale, params.limbs_at(level))
+    let bits: Vec<u64> = values.iter().map(|x| x.to_bits()).collect();
+    plaintext(context, &bits, rows, how, scale, params.limbs_at(level))
 }
 
 fn refuse_beyond(values: &[f64], limit: f64) -> Result<()> {
@@ -77,19 +79,18 @@ fn refuse_beyond(values: &[f64], limit: f64) -> Result<()> {
     }
 }
 
-/// Quantises and transforms host values.
+/// Quantises and transforms the bit patterns of host values.
 fn plaintext<B: Backend>(
     context: &Context<B>,
-    values: &[f64],
+    values: &[u64],
     batch: usize,
     how: Quantise,
     scale: f64,
     limbs: LimbSet,
 ) -> Result<Plaintext<B>> {
     let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-    let bits: Vec<u64> = values.iter().map(|x| x.to_bits()).collect();
-    let mut buffer = backend.allocate(queue, bits.len())?;
-    backend.write(queue, &mut buffer, 0, &bits)?;
+    let mut buffer = backend.allocate(queue, values.len())?;
+    backend.write(queue, &mut buffer, 0, values)?;
     let mut poly: Poly<B, Coefficient> = context.allocate(limbs, batch)?;
     backend.quantise(queue, tables, &mut poly.view_mut(), &buffer, how)?;
     let mut poly = poly.retag();
@@ -111,68 +112,17 @@ pub fn decode_coefficients<B: Backend>(
         let expected = format!("at most {degree}");
         return Err(Error::Count { operation: "decode", what: "coefficients", found: count, expected });
     }
-    let mut poly: Poly<B, Coefficient> = context.allocate(plaintext.poly.limbs(), plaintext.poly.batch())?;
-    context.backend().intt(
-        context.queue(),
-        context.tables(),
-        &mut poly.view_mut(),
-        plaintext.poly.view().into(),
-    )?;
-    let all = centred(context, &poly.view())?;
+    let all = integers(context, plaintext)?;
     let rows = all.chunks_exact(degree).flat_map(|row| &row[..count]);
     Ok(rows.map(|x| x / plaintext.scale).collect())
 }
 
-/// The coefficients as floats: exact integers in `(-Q/2, Q/2)` rounded to double precision.
-fn centred<B: Backend>(context: &Context<B>, view: &View<'_, B, Coefficient>) -> Result<Vec<f64>> {
-    let (degree, limbs) = (view.degree(), view.limbs());
-    let mut words = vec![0; view.batch() * limbs.len() * degree];
-    context.backend().download(context.queue(), view, &mut words)?;
-    let lift = Lift::new(context.params().ring(), limbs);
-    let mut digits = vec![0; limbs.len()];
-    let mut out = Vec::with_capacity(view.batch() * degree);
-    for poly in words.chunks_exact(limbs.len() * degree) {
-        for i in 0..degree {
-            digits.iter_mut().zip(poly[i..].iter().step_by(degree)).for_each(|(digit, &x)| *digit = x);
-            out.push(lift.to_f64(&mut digits));
-        }
-    }
-    Ok(out)
-}
-
-/// From residues to the centred integer, as a float, in balanced mixed radix: `d_0 + q_0 (d_1 + q_1 (d_2 + ..))` with
-/// every digit in `(-q_i/2, q_i/2]`. A small integer has zeros above its last digit, so no accuracy is lost to
-/// cancellation, and no big integers are needed.
-struct Lift {
-    moduli: Vec<Modulus>,
-    /// `inverses[i][j] = q_j^-1 mod q_i` for `j < i`.
-    inverses: Vec<Vec<u64>>,
-}
-
-impl Lift {
-    fn new(ring: &Ring, limbs: LimbSet) -> Self {
-        let moduli: Vec<Modulus> = limbs.iter().map(|limb| ring.modulus(limb)).collect();
-        let inverses = moduli.iter().enumerate().map(|(i, q)| {
-            moduli[..i].iter().map(|other| q.inverse(q.reduce(other.value().into()))).collect()
-        });
-        Self { inverses: inverses.collect(), moduli }
-    }
-
-    /// Overwrites the residues with what is left of them.
-    fn to_f64(&self, residues: &mut [u64]) -> f64 {
-        let mut rest = &mut residues[..];
-        let mut index = 0;
-        while let Some((residue, later)) = rest.split_first_mut() {
-            let digit = i128::from(self.moduli[index].centre(*residue));
-            let factors = self.moduli[index + 1..].iter().zip(&self.inverses[index + 1..]);
-            for (residue, (q, inverses)) in later.iter_mut().zip(factors) {
-                *residue = q.mul(q.sub(*residue, q.reduce_signed(digit)), inverses[index]);
-            }
-            (rest, index) = (later, index + 1);
-        }
-        let digits = residues.iter().zip(&self.moduli).rev();
-        digits.fold(0.0, |high, (&residue, q)| high * q.value() as f64 + q.centre(residue) as f64)
-    }
+/// The coefficients, not divided by the scale.
+fn integers<B: Backend>(context: &Context<B>, plaintext: &Plaintext<B>) -> Result<Vec<f64>> {
+    let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+    let mut poly: Poly<B, Coefficient> = context.allocate(plaintext.poly.limbs(), plaintext.poly.batch())?;
+    backend.intt(queue, tables, &mut poly.view_mut(), plaintext.poly.view().into())?;
+    to_floats(context, poly)
 }
 
 /// Encodes N/2 complex numbers into the slots of a polynomial: slot j is its value at `zeta^(generator^j)` with
@@ -180,11 +130,10 @@ impl Lift {
 #[derive(Debug)]
 pub struct SlotEncoder {
     group: Slots,
-    /// `zeta^k` for `k < N/2`.
-    twist: Vec<Complex>,
     fft: Fft,
-    /// For each slot its place in the output of the transform, and whether it stands there conjugated.
-    places: Vec<(u32, bool)>,
+    /// For each slot its place in the output of the transform, and the sign bit of its imaginary part if it stands there
+    /// conjugated.
+    places: Vec<(u32, u64)>,
 }
 
 impl SlotEncoder {
@@ -195,22 +144,16 @@ impl SlotEncoder {
     /// not make up all odd numbers, which they do exactly when it is 3 or 5 modulo 8.
     pub fn new(degree: usize, generator: usize) -> Result<Self> {
         let group = Slots::new(degree, generator)?;
-        let (slots, generator) = (group.count(), group.generator());
-        let shift = usize::BITS - slots.trailing_zeros();
+        let fft = Fft::new(group.count());
         let mut exponent = 1;
-        let places = (0..slots).map(|_| {
-            // Values at exponents 4 t + 1 come out of one transform; those at 4 t + 3 are conjugates of the former.
+        let places = (0..group.count()).map(|_| {
+            // The transform has the values at exponents 4 t + 1; those at 4 t + 3 are conjugates of such.
             let conjugated = exponent % 4 == 3;
             let t = (if conjugated { 2 * degree - exponent } else { exponent } - 1) / 4;
-            exponent = exponent * generator % (2 * degree);
-            ((t.reverse_bits().unbounded_shr(shift)) as u32, conjugated)
+            exponent = exponent * group.generator() % (2 * degree);
+            (fft.place(t) as u32, u64::from(conjugated) << 63)
         });
-        Ok(Self {
-            group,
-            places: places.collect(),
-            twist: (0..slots).map(|k| Complex::unit(k, 2 * degree)).collect(),
-            fft: Fft::new(slots),
-        })
+        Ok(Self { group, places: places.collect(), fft })
     }
 
     /// Which automorphism moves which slot.
@@ -266,22 +209,17 @@ impl SlotEncoder {
         let rows = count_rows(values.len(), row, self.slots())?;
         check_target(context.params(), scale, level)?;
         // A coefficient is at most sqrt(2) times the largest slot.
-        let limit = coefficient_limit(context.params(), level) / scale / 1.5;
-        if let Some(index) = values.iter().position(|z| !(z.re.abs() <= limit && z.im.abs() <= limit)) {
-            let value = if values[index].re.abs() <= limit { values[index].im } else { values[index].re };
-            return Err(Error::Value { operation: "encode", index, value, limit });
-        }
-        let mut work = vec![Complex::default(); self.slots()];
-        let mut coefficients = Vec::with_capacity(rows * 2 * self.slots());
-        for row in values.chunks_exact(row) {
-            self.to_coefficients(row, scale, &mut work);
-            coefficients.extend(work.iter().map(|z| z.re));
-            coefficients.extend(work.iter().map(|z| z.im));
-        }
+        refuse_slots_beyond(values, coefficient_limit(context.params(), level) / scale / 1.5)?;
         let degree = 2 * self.slots();
+        let mut coefficients = vec![0.0; rows * degree];
+        for (values, coefficients) in values.chunks_exact(row).zip(coefficients.chunks_exact_mut(degree)) {
+            self.to_coefficients(values, scale, coefficients);
+        }
         let how =
             Quantise { first: 0, batch_stride: degree, coefficient_stride: 1, count: degree, scale_bits: 0 };
-        plaintext(context, &coefficients, rows, how, scale, limbs)
+        // In place.
+        let bits: Vec<u64> = coefficients.into_iter().map(f64::to_bits).collect();
+        plaintext(context, &bits, rows, how, scale, limbs)
     }
 
     fn check_degree<B: Backend>(&self, operation: &'static str, context: &Context<B>) -> Result<()> {
@@ -304,33 +242,54 @@ impl SlotEncoder {
     pub fn decode<B: Backend>(&self, context: &Context<B>, plaintext: &Plaintext<B>) -> Result<Vec<Complex>> {
         self.check_degree("decode", context)?;
         let degree = 2 * self.slots();
-        let coefficients = decode_coefficients(context, plaintext, degree)?;
-        let mut work = vec![Complex::default(); self.slots()];
+        let mut coefficients = integers(context, plaintext)?;
+        let factor = 1.0 / plaintext.scale;
         let mut out = Vec::with_capacity(coefficients.len() / 2);
-        for poly in coefficients.chunks_exact(degree) {
-            let (low, high) = poly.split_at(self.slots());
-            for (((z, &re), &im), &twist) in work.iter_mut().zip(low).zip(high).zip(&self.twist) {
-                *z = Complex::new(re, im) * twist;
-            }
-            self.fft.forward(&mut work);
-            out.extend(self.places.iter().map(|&(at, conjugated)| {
-                let z = work[at as usize];
-                if conjugated { z.conjugate() } else { z }
+        for poly in coefficients.chunks_exact_mut(degree) {
+            let (re, im) = poly.split_at_mut(self.slots());
+            self.fft.forward(re, im);
+            out.extend(self.places.iter().map(|&(at, sign)| {
+                let (re, im) = (re[at as usize], im[at as usize]);
+                Complex { re: re * factor, im: with_sign(im, sign) * factor }
             }));
         }
         Ok(out)
     }
 
-    /// Inverse transform of one row: real and imaginary parts are the lower and upper half of the coefficients.
-    fn to_coefficients(&self, row: &[Complex], scale: f64, work: &mut [Complex]) {
-        let padded = row.iter().copied().chain(std::iter::repeat(Complex::default()));
-        for (&(at, conjugated), z) in self.places.iter().zip(padded) {
-            work[at as usize] = if conjugated { z.conjugate() } else { z };
+    /// Coefficients of one row, which were 0: the real and imaginary parts of what the transform takes to the slots are
+    /// the lower and the upper half.
+    fn to_coefficients(&self, values: &[Complex], scale: f64, coefficients: &mut [f64]) {
+        // The transform multiplies by a power of two.
+        let factor = scale / self.slots() as f64;
+        let (re, im) = coefficients.split_at_mut(self.slots());
+        for (&(at, sign), z) in self.places.iter().zip(values) {
+            (re[at as usize], im[at as usize]) = (z.re * factor, with_sign(z.im, sign) * factor);
         }
-        self.fft.inverse(work);
-        let scale = scale / self.slots() as f64;
-        for (z, twist) in work.iter_mut().zip(&self.twist) {
-            *z = (*z * twist.conjugate()).scale(scale);
-        }
+        self.fft.inverse(re, im);
     }
 }
+
+/// `x`, or `-x` if `sign` is the sign bit and not 0.
+fn with_sign(x: f64, sign: u64) -> f64 {
+    f64::from_bits(x.to_bits() ^ sign)
+}
+
+/// Refuses a number that is not finite or might make a coefficient too large.
+fn refuse_slots_beyond(values: &[Complex], limit: f64) -> Result<()> {
+    let fits = |x: f64| x.abs() <= limit;
+    for (chunk, values) in values.chunks(SCANNED).enumerate() {
+        // Without an early end, so that several are compared at a time.
+        if values.iter().fold(true, |all, z| all & fits(z.re) & fits(z.im)) {
+            continue;
+        }
+        if let Some(index) = values.iter().position(|z| !(fits(z.re) && fits(z.im))) {
+            let Complex { re, im } = values[index];
+            let (index, value) = (chunk * SCANNED + index, if fits(re) { im } else { re });
+            return Err(Error::Value { operation: "encode", index, value, limit });
+        }
+    }
+    Ok(())
+}
+
+/// Values that are checked together.
+const SCANNED: usize = 64;

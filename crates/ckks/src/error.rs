@@ -15,6 +15,9 @@ pub enum Error {
     /// Bytes could not be read.
     #[error(transparent)]
     Wire(#[from] arras_wire::Error),
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system: {0}")]
+    Randomness(getrandom::Error),
     /// A field of a parameter set has a value that is not possible.
     #[error("parameters: {field} {problem}")]
     Params {
@@ -156,6 +159,24 @@ pub enum Error {
         last: usize,
         /// Level of the ciphertext.
         level: usize,
+    },
+    /// A decoded integer is further from a multiple of the scale than noise can have moved it.
+    #[error(
+        "decode: coefficient {index} is 2^{distance:.1} off, the noise is at most 2^{bound:.1}: another key?"
+    )]
+    Noise {
+        /// Position of the coefficient.
+        index: usize,
+        /// log2 of its distance from the nearest multiple of the scale.
+        distance: f64,
+        /// log2 of the largest distance that noise explains.
+        bound: f64,
+    },
+    /// Points of a secret sharing that share out nothing.
+    #[error("points: {problem}")]
+    Points {
+        /// What is wrong with them.
+        problem: String,
     },
     /// Something belongs to another parameter set.
     #[error("{operation}: the {what} belongs to parameters {found}, expected {expected}")]

@@ -7,13 +7,14 @@
 mod keyed;
 mod linear;
 mod polynomial;
+mod sum;
 
 pub use keyed::inner_sum_rotations;
 pub use linear::{BabyGiant, LinearTransform};
 pub use polynomial::{Basis, Polynomial};
 
 use arras_rns::backend::{Backend, PreparedView};
-use arras_rns::{Evaluation, Input, LimbSet, ModDownPlan, Poly};
+use arras_rns::{Evaluation, Input, LimbSet, ModDownPlan, Poly, View, ViewMut};
 
 use crate::{Ciphertext, Context, Error, Plaintext, Result, Slots, Workspace};
 
@@ -229,7 +230,7 @@ impl<'c, B: Backend> Evaluator<'c, B> {
         let (keep, scale) = self.rescaled(a)?;
         let (backend, queue, tables) = self.parts();
         let drop = a.limbs().difference(keep);
-        let mut plan = ModDownPlan::new(backend, queue, tables, keep, drop, a.batch())?;
+        let mut plan = ModDownPlan::new(backend, queue, tables, keep, drop, a.components.len() * a.batch())?;
         self.divide(a, &mut plan, scale)
     }
 
@@ -258,12 +259,13 @@ impl<'c, B: Backend> Evaluator<'c, B> {
 
     fn divide(&self, a: &Ciphertext<B>, plan: &mut ModDownPlan<B>, scale: f64) -> Result<Ciphertext<B>> {
         let (backend, queue, tables) = self.parts();
-        let components = a.components.iter().map(|x| {
-            let mut out = self.context.allocate(plan.keep(), a.batch())?;
-            backend.mod_down(queue, tables, plan, &mut out.view_mut(), &x.view())?;
-            Ok(out)
-        });
-        Ok(Ciphertext { components: components.collect::<Result<_>>()?, scale, seed: None })
+        let room = a.components.iter().map(|_| self.context.allocate(plan.keep(), a.batch()));
+        let mut components = room.collect::<Result<Vec<_>>>()?;
+        let mut out = ViewMut::concat(components.iter_mut().map(Poly::view_mut))?;
+        let input: Vec<_> = a.components.iter().map(Poly::view).collect();
+        backend.mod_down(queue, tables, plan, &mut out, &View::concat(&input)?)?;
+        drop(out);
+        Ok(Ciphertext { components, scale, seed: None })
     }
 
     /// Drops primes without dividing: to a lower level at the same scale.

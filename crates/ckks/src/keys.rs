@@ -40,18 +40,8 @@ impl<B: Backend> SwitchingKey<B> {
         seed: Seed,
         body: Poly<B, Evaluation>,
     ) -> Result<Self> {
-        const OPERATION: &str = "switching key";
         Self::check(params, element, level)?;
-        let (limbs, digits) = (params.key_limbs(level), params.digits_at(level).len());
-        if (body.limbs(), body.extent().degree) != (limbs, params.degree()) {
-            let found = (body.limbs(), body.extent().degree);
-            let expected = (limbs, params.degree());
-            return Err(arras_rns::Error::shape(OPERATION, "limbs and degree", found, expected).into());
-        }
-        if body.batch() != digits {
-            let (what, found, expected) = ("digits", body.batch(), digits.to_string());
-            return Err(Error::Count { operation: OPERATION, what, found, expected });
-        }
+        check_digits(params, level, &body)?;
         Ok(Self { fingerprint: params.fingerprint(), element, level, seed, body })
     }
 
@@ -113,27 +103,46 @@ impl<B: Backend> SwitchingKey<B> {
         backend.expand_seed(queue, tables, &mut masks.view_mut(), &self.labels())?;
         Ok(masks)
     }
+}
 
-    /// The key as products want it, entries `2 digit + component`. That of element g is permuted by `X -> X^(1/g)`, so
-    /// that the automorphism can be applied once to the result in place of every digit.
-    fn prepare(&self, context: &Context<B>) -> Result<B::Prepared> {
-        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-        let masks = self.masks(context)?;
-        let mut entries = context.allocate(self.body.limbs(), 2 * self.body.batch())?;
-        for digit in 0..self.body.batch() {
-            for (component, part) in [&self.body, &masks].into_iter().enumerate() {
-                let (at, part) = (2 * digit + component, part.view().range(digit..digit + 1)?);
-                let mut entry = entries.view_mut().range(at..at + 1)?;
-                if self.element == RELINEARISATION {
-                    backend.copy(queue, &mut entry, &part)?;
-                } else {
-                    let inverse = inverse_element(self.element, context.params().degree());
-                    backend.automorphism(queue, tables, &mut entry, &part, inverse)?;
-                }
+/// A key as products want it, entries `2 digit + component`. That of element g is permuted by `X -> X^(1/g)`, so that the
+/// automorphism can be applied once to the result in place of every digit.
+fn prepare<B: Backend>(
+    context: &Context<B>,
+    element: usize,
+    body: &Poly<B, Evaluation>,
+    masks: &Poly<B, Evaluation>,
+) -> Result<B::Prepared> {
+    let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+    let mut entries = context.allocate(body.limbs(), 2 * body.batch())?;
+    for digit in 0..body.batch() {
+        for (component, part) in [body, masks].into_iter().enumerate() {
+            let (at, part) = (2 * digit + component, part.view().range(digit..digit + 1)?);
+            let mut entry = entries.view_mut().range(at..at + 1)?;
+            if element == RELINEARISATION {
+                backend.copy(queue, &mut entry, &part)?;
+            } else {
+                let inverse = inverse_element(element, context.params().degree());
+                backend.automorphism(queue, tables, &mut entry, &part, inverse)?;
             }
         }
-        Ok(backend.prepare(queue, tables, &entries.view())?)
     }
+    Ok(backend.prepare(queue, tables, &entries.view())?)
+}
+
+/// One polynomial per digit, over the primes of `level` and the special ones.
+fn check_digits<B: Backend>(params: &Params, level: usize, part: &Poly<B, Evaluation>) -> Result<()> {
+    const OPERATION: &str = "switching key";
+    let (found, expected) =
+        ((part.limbs(), part.extent().degree), (params.key_limbs(level), params.degree()));
+    if found != expected {
+        return Err(arras_rns::Error::shape(OPERATION, "limbs and degree", found, expected).into());
+    }
+    let (found, digits) = (part.batch(), params.digits_at(level).len());
+    if found == digits {
+        return Ok(());
+    }
+    Err(Error::Count { operation: OPERATION, what: "digits", found, expected: digits.to_string() })
 }
 
 /// 0, or odd and below 2N.
@@ -193,8 +202,32 @@ impl<B: Backend> EvaluationKeys<B> {
         let expected = self.params.fingerprint();
         same_parameters("evaluation keys", "key", key.fingerprint, expected)?;
         same_parameters("evaluation keys", "context", context.params().fingerprint(), expected)?;
-        let prepared = key.prepare(context)?;
+        let prepared = prepare(context, key.element, &key.body, &key.masks(context)?)?;
         self.keys.insert(key.element, Key { level: key.level, prepared });
+        Ok(())
+    }
+
+    /// Prepares a key whose masks are no expansion of a seed, such as one that another library made: the polynomials
+    /// `P g_i s' + e_i - a_i s` and `a_i`, one per digit, over the primes of `level` and the special ones. Replaces the key
+    /// of the same element, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`] if the context belongs to other parameters; otherwise as [`SwitchingKey::new`].
+    pub fn insert_unseeded(
+        &mut self,
+        context: &Context<B>,
+        element: usize,
+        level: usize,
+        body: &Poly<B, Evaluation>,
+        masks: &Poly<B, Evaluation>,
+    ) -> Result<()> {
+        let (found, expected) = (context.params().fingerprint(), self.params.fingerprint());
+        same_parameters("evaluation keys", "context", found, expected)?;
+        SwitchingKey::<B>::check(&self.params, element, level)?;
+        check_digits(&self.params, level, body)?;
+        check_digits(&self.params, level, masks)?;
+        let prepared = prepare(context, element, body, masks)?;
+        self.keys.insert(element, Key { level, prepared });
         Ok(())
     }
 
@@ -224,6 +257,23 @@ impl<B: Backend> EvaluationKeys<B> {
             *element != 1 && self.level(*element).is_none_or(|available| available < level)
         };
         elements.iter().copied().filter(lacks)
+    }
+
+    /// That the keys belong to a parameter set and each of `needed`, elements with levels, is there.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`]; [`Error::MissingGaloisKey`], [`Error::MissingRelinearisationKey`] or [`Error::KeyLevel`] for
+    /// the first key that is missing or ends at too low a level.
+    pub fn require(
+        &self,
+        operation: &'static str,
+        params: &Params,
+        needed: &BTreeMap<usize, usize>,
+    ) -> Result<()> {
+        let expected = params.fingerprint();
+        same_parameters(operation, "set of evaluation keys", self.params.fingerprint(), expected)?;
+        let slots = Slots::standard(params);
+        needed.iter().try_for_each(|(&element, &level)| self.get(operation, slots, element, level).map(drop))
     }
 
     /// The prepared key of an element, for use at `level`.

@@ -7,11 +7,16 @@
 //! | [`params`] | validated parameter sets and their fingerprints |
 //! | [`context`] | a backend with the tables of one parameter set |
 //! | [`encoder`] | numbers to plaintexts and back, in slots or in coefficients |
+//! | [`integers`] | exact integers to plaintexts and back |
 //! | [`ciphertext`] | plaintexts, ciphertexts, their scale and level |
 //! | [`slots`] | which automorphism moves which slot |
 //! | [`keys`] | evaluation keys |
+//! | [`public`] | public keys: encryption without a secret |
+//! | [`sampling`] | randomness for them |
 //! | [`workspace`] | constants and scratch memory of key switching |
 //! | [`evaluator`] | operations on ciphertexts |
+//! | [`noise`] | how much noise the operations add, predicted |
+//! | [`threshold`] | combining the shares of a key that nobody holds |
 //! | [`bytes`] | parameters, ciphertexts and keys on the wire |
 
 pub mod bytes;
@@ -23,10 +28,16 @@ pub mod evaluator;
 pub mod fft;
 #[cfg(feature = "testkit")]
 mod fuzz;
+pub mod integers;
 pub mod keys;
+mod lift;
+pub mod noise;
 pub mod params;
+pub mod public;
+pub mod sampling;
 pub mod security;
 pub mod slots;
+pub mod threshold;
 pub mod workspace;
 
 pub use ciphertext::{Ciphertext, Plaintext};
@@ -35,7 +46,9 @@ pub use error::{Error, Result};
 #[cfg(feature = "testkit")]
 pub use fuzz::{fuzz_one, small_params, small_params_with_keys};
 pub use keys::{EvaluationKeys, SwitchingKey};
+pub use noise::Noise;
 pub use params::{Params, Spec};
+pub use public::PublicKey;
 pub use security::Security;
 pub use slots::Slots;
 pub use workspace::Workspace;

@@ -74,15 +74,12 @@ impl Params {
         if !(1..=spec.moduli.len()).contains(&spec.digits) {
             return refuse("digits", format!("is {}, expected 1 to {}", spec.digits, spec.moduli.len()));
         }
-        let first = ring.modulus(0).bits();
+        let log_q = ring.log_modulus(LimbSet::range(0..spec.moduli.len()));
         if spec.scale_bits == 0 || spec.scale_bits >= 60 {
             return refuse("scale_bits", format!("is {}, expected 1 to 59", spec.scale_bits));
         }
-        if spec.scale_bits >= first {
-            return refuse(
-                "scale_bits",
-                format!("is {}, but the first modulus has only {first} bits", spec.scale_bits),
-            );
+        if f64::from(spec.scale_bits) > log_q - 1.0 {
+            return refuse("scale_bits", format!("is {}, but Q has only {log_q:.1} bits", spec.scale_bits));
         }
         let fingerprint = Fingerprint(*blake3::hash(&bytes::encode_spec(&spec)).as_bytes());
         let params = Self(Arc::new(Inner { spec, ring, fingerprint }));
@@ -237,7 +234,11 @@ mod tests {
             ("digits", Spec { digits: 3, ..base.clone() }),
             ("digits", Spec { digits: 0, ..base.clone() }),
             ("scale_bits", Spec { scale_bits: 0, ..base.clone() }),
-            ("scale_bits", Spec { scale_bits: 50, ..base.clone() }),
+            ("scale_bits", Spec { scale_bits: 60, ..base.clone() }),
+            (
+                "scale_bits",
+                Spec { scale_bits: 50, moduli: base.moduli[..1].to_vec(), digits: 1, ..base.clone() },
+            ),
             ("security", Spec { security: Security::Unchecked, ..base.clone() }),
         ] {
             let error = Params::new(bad).unwrap_err().to_string();

@@ -12,8 +12,8 @@ use crate::{Ciphertext, Context, Error, Result};
 
 /// What the keyed operations of an [`Evaluator`](crate::evaluator::Evaluator) need at each level: conversions between
 /// primes, and memory for extended digits. Owned by the caller and made for stated levels and batches; nothing is added to
-/// it later. At a level with L primes in d digits and k special primes it holds `(d + 5) (L + k)` rows per ciphertext of
-/// the batch, or a little less.
+/// it later. At a level with L primes in d digits and k special primes it holds `(d + 4) (L + k) + 6 L` rows per ciphertext
+/// of the batch.
 #[derive(Debug)]
 pub struct Workspace<B: Backend> {
     fingerprint: Fingerprint,
@@ -27,8 +27,8 @@ pub(crate) struct Space<B: Backend> {
     pub(crate) plan: KeySwitchPlan<B>,
     /// Drops the last prime; none at level 0.
     pub(crate) rescale: Option<ModDownPlan<B>>,
-    /// What the key switch gives, before an automorphism.
-    pub(crate) switched: Poly<B, Evaluation>,
+    /// What a key switch gives, before an automorphism.
+    pub(crate) switched: [Poly<B, Evaluation>; 2],
 }
 
 impl<B: Backend> Workspace<B> {
@@ -97,12 +97,13 @@ impl<B: Backend> Space<B> {
         let (limbs, special) = (params.limbs_at(level), params.special_limbs());
         let drop_last = |level: usize| {
             let (keep, drop) = (params.limbs_at(level - 1), LimbSet::single(level));
-            ModDownPlan::new(backend, queue, tables, keep, drop, batch)
+            // All components at once.
+            ModDownPlan::new(backend, queue, tables, keep, drop, 3 * batch)
         };
         Ok(Self {
             plan: KeySwitchPlan::new(backend, queue, tables, limbs, &params.digit_limbs(), special, batch)?,
             rescale: (level > 0).then(|| drop_last(level)).transpose()?,
-            switched: context.allocate(limbs, batch)?,
+            switched: [context.allocate(limbs, batch)?, context.allocate(limbs, batch)?],
         })
     }
 }

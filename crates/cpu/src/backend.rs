@@ -1,5 +1,7 @@
 //! The contract of `arras-rns` on host memory.
 
+use std::sync::Arc;
+
 use arras_rns::poly::Extent;
 use arras_rns::switching::{KeySwitchParts, ModDownParts};
 use arras_rns::{
@@ -8,10 +10,11 @@ use arras_rns::{
 };
 
 use crate::kernels;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, Pool};
 use crate::path::Path;
 use crate::portable;
 use crate::queue::Queue;
+use crate::switching;
 use crate::tables::{Converter, Matrix, Prepared, Tables};
 
 /// How to set up a [`Cpu`].
@@ -35,6 +38,7 @@ impl Default for CpuOptions {
 pub struct Cpu {
     queue: Queue,
     path: Path,
+    pool: Arc<Pool>,
 }
 
 impl Cpu {
@@ -62,7 +66,7 @@ impl Cpu {
 
     /// On a queue of the caller's, on the fastest path.
     pub fn on(queue: Queue) -> Self {
-        Self { queue, path: Path::detect() }
+        Self { queue, path: Path::detect(), pool: Arc::default() }
     }
 
     /// The same threads on another path.
@@ -86,13 +90,13 @@ impl Cpu {
 }
 
 /// The rows of a view with their limbs.
-fn rows<'a, D: Domain>(view: &View<'a, Cpu, D>) -> Vec<(usize, &'a [u64])> {
+pub(crate) fn rows<'a, D: Domain>(view: &View<'a, Cpu, D>) -> Vec<(usize, &'a [u64])> {
     let degree = view.degree();
     view.rows().map(|(limb, buffer, offset)| (limb, &buffer.as_slice()[offset..][..degree])).collect()
 }
 
 /// The rows of an output with their limbs, in the order of [`rows`].
-fn rows_mut<'v, D: Domain>(view: &'v mut ViewMut<'_, Cpu, D>) -> Vec<(usize, &'v mut [u64])> {
+pub(crate) fn rows_mut<'v, D: Domain>(view: &'v mut ViewMut<'_, Cpu, D>) -> Vec<(usize, &'v mut [u64])> {
     let limbs = view.limbs();
     let mut all = Vec::with_capacity(view.batch() * limbs.len());
     for segment in view.segments_mut() {
@@ -116,6 +120,21 @@ fn input_rows<'a, D: Domain>(input: &Input<'a, Cpu, D>, count: usize) -> Vec<Opt
         Input::InPlace => vec![None; count],
         Input::From(view) => rows(view).into_iter().map(|(_, row)| Some(row)).collect(),
     }
+}
+
+/// [`check::inner_product`], and that the prepared operand has the degree of the others.
+pub(crate) fn check_prepared(
+    tables: &Tables,
+    out: &ViewMut<'_, Cpu, Evaluation>,
+    left: &[View<'_, Cpu, Evaluation>],
+    right: PreparedView<'_, Cpu>,
+) -> Result<()> {
+    check::inner_product(tables, out, left, right)?;
+    let (found, expected) = (right.prepared.extent.degree, out.degree());
+    if found != expected {
+        return Err(Error::shape("inner_product", "degree of the prepared operand", found, expected));
+    }
+    Ok(())
 }
 
 fn out_of_range(
@@ -265,7 +284,7 @@ impl Backend for Cpu {
     }
 
     fn allocate(&self, _: &Queue, words: usize) -> Result<Buffer> {
-        Buffer::new(words).ok_or_else(|| Error::Device {
+        self.pool.take(words).ok_or_else(|| Error::Device {
             place: format!("allocating {words} words"),
             message: "not enough memory".into(),
         })
@@ -313,9 +332,8 @@ impl Backend for Cpu {
         check::prepare(tables, polynomials)?;
         let extent =
             Extent { batch: polynomials.batch(), limbs: polynomials.limbs(), degree: polynomials.degree() };
-        let mut buffer = self.allocate(queue, extent.words())?;
-        self.download(queue, polynomials, buffer.as_mut_slice())?;
-        Ok(Prepared { buffer, extent })
+        let buffer = self.allocate(queue, extent.words())?;
+        Ok(Prepared::new(buffer, extent, rows(polynomials).into_iter().map(|(_, row)| row)))
     }
 
     fn matrix(&self, _: &Queue, _: &Tables, rows: usize, columns: usize, entries: &[i64]) -> Result<Matrix> {
@@ -348,10 +366,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         check::unary("intt", tables, out, &input)?;
         row_by_row(queue, tables, out, &input, None, |out, a, _, limb| {
-            if let Some(a) = a {
-                out.copy_from_slice(a);
-            }
-            tables.limb(limb).intt(out);
+            tables.limb(limb).intt_from(out, a);
         })
     }
 
@@ -514,25 +529,15 @@ impl Backend for Cpu {
         left: &[View<'_, Self, Evaluation>],
         right: PreparedView<'_, Self>,
     ) -> Result<()> {
-        check::inner_product(tables, out, left, right)?;
-        let degree = right.prepared.extent.degree;
-        if degree != out.degree() {
-            return Err(Error::shape(
-                "inner_product",
-                "degree of the prepared operand",
-                degree,
-                out.degree(),
-            ));
-        }
+        check_prepared(tables, out, left, right)?;
         let limbs = out.limbs().len();
         let left: Vec<_> = left.iter().map(rows).collect();
         let words = out.batch() * limbs * out.degree() * left.len();
         let items = rows_mut(out).into_iter().enumerate().collect();
         queue.for_each(items, words, |(index, (limb, out))| {
             let left_rows: Vec<_> = left.iter().map(|term| term[index].1).collect();
-            let right_rows: Vec<_> =
-                (0..left.len()).map(|k| right.prepared.row(right.entry(k, index / limbs), limb)).collect();
-            tables.limb(limb).inner_product(out, &left_rows, &right_rows);
+            let terms = right.prepared.terms(limb, right.entry(0, index / limbs), right.term_stride);
+            tables.limb(limb).inner_product(out, &left_rows, terms);
             Ok(())
         })
     }
@@ -596,10 +601,18 @@ impl Backend for Cpu {
             how.first + polynomial * how.batch_stride + i * how.coefficient_stride
         };
         // Refused as a whole: the output stays as it was.
-        for index in (0..out.batch()).flat_map(|b| (0..how.count).map(move |i| index_of(b, i))) {
-            let x = f64::from_bits(values[index]);
-            if !portable::in_range(x, how.scale_bits) {
-                let detail = format!("{x} times 2^{}", how.scale_bits);
+        let limit = portable::quantise_limit(how.scale_bits);
+        let fits = |value: u64| f64::from_bits(value).abs() < limit;
+        for b in 0..out.batch() {
+            // Neighbours are compared several at a time, without an early end.
+            let neighbours = values.get(index_of(b, 0)..).and_then(|values| values.get(..how.count));
+            if how.coefficient_stride == 1
+                && neighbours.is_some_and(|values| values.iter().fold(true, |all, &x| all & fits(x)))
+            {
+                continue;
+            }
+            if let Some(index) = (0..how.count).map(|i| index_of(b, i)).find(|&index| !fits(values[index])) {
+                let detail = format!("{} times 2^{}", f64::from_bits(values[index]), how.scale_bits);
                 return Err(out_of_range("quantise", "value", index, detail));
             }
         }
@@ -691,22 +704,17 @@ impl Backend for Cpu {
         out: &mut ViewMut<'_, Self, Evaluation>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
-        let ModDownParts { converter, inverse, dropped, converted } = parts;
-        let kept = input.clone().with_limbs(converted.limbs())?;
-        check::unary("mod_down", tables, out, &Input::from(kept.clone()))?;
-        let dropped_input = input.clone().with_limbs(dropped.limbs())?;
-        self.intt(queue, tables, dropped, dropped_input.into())?;
-        self.base_convert(queue, tables, converter, converted, &dropped.as_view())?;
-        // Transform, difference and product row by row, while the row is in the cache.
-        let limbs = out.limbs();
-        let words = out.batch() * limbs.len() * out.degree();
-        let items = rows_mut(out).into_iter().zip(rows_mut(converted)).zip(rows(&kept)).collect();
-        queue.for_each(items, words, |(((limb, out), (_, converted)), (_, kept))| {
-            let table = tables.limb(limb);
-            table.ntt(converted);
-            table.sub_scale(out, Some(kept), converted, inverse[limbs.rank(limb)]);
-            Ok(())
-        })
+        switching::mod_down(queue, tables, parts, out, input)
+    }
+
+    fn mod_up_parts(
+        &self,
+        queue: &Queue,
+        tables: &Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        input: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        switching::mod_up(queue, tables, parts, input)
     }
 
     fn gadget_product_parts(
@@ -716,22 +724,22 @@ impl Backend for Cpu {
         parts: &mut KeySwitchParts<'_, Self>,
         key: &Prepared,
     ) -> Result<()> {
-        let (digits, mut sums) = parts.gadget_operands();
-        for (component, sum) in sums.iter().enumerate() {
-            let right = PreparedView { prepared: key, first: component, term_stride: 2, batch_stride: 0 };
-            check::inner_product(tables, sum, &digits, right)?;
+        switching::gadget_product(queue, tables, parts, key)
+    }
+
+    fn key_switch_parts(
+        &self,
+        queue: &Queue,
+        tables: &Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        key: &Prepared,
+        out: [&mut ViewMut<'_, Self, Evaluation>; 2],
+        d: &View<'_, Self, Evaluation>,
+    ) -> Result<()> {
+        if switching::by_limbs(queue, parts.coefficients.limbs(), d.batch()) {
+            switching::key_switch(queue, tables, parts, key, out, d)
+        } else {
+            arras_rns::switching::key_switch(self, queue, tables, parts, key, out, d)
         }
-        let left: Vec<_> = digits.iter().map(rows).collect();
-        let [first, second] = &mut sums;
-        let words = 2 * first.batch() * first.limbs().len() * first.degree() * left.len();
-        let items = rows_mut(first).into_iter().zip(rows_mut(second)).enumerate().collect();
-        queue.for_each(items, words, |(index, ((limb, first), (_, second)))| {
-            let digits: Vec<_> = left.iter().map(|term| term[index].1).collect();
-            let keys = [0, 1].map(|component| {
-                (0..left.len()).map(|k| key.row(2 * k + component, limb)).collect::<Vec<_>>()
-            });
-            tables.limb(limb).inner_products([first, second], &digits, [&keys[0], &keys[1]]);
-            Ok(())
-        })
     }
 }

@@ -1,12 +1,15 @@
 //! The row kernels of one limb, on the path chosen for it.
 
+use std::ops::Range;
+
+use arras_rns::backend::Conversion;
 use arras_rns::{Modulus, Ring, SeedLabel};
 
 use crate::path::Path;
 use crate::portable;
 #[cfg(target_arch = "x86_64")]
 use crate::simd;
-use crate::tables::{Converter, Factor, Tables, Twiddles};
+use crate::tables::{Converter, Factor, Tables, Terms, Twiddles};
 
 /// The row kernels of one limb. Rows are canonical on entry and on return, and as long as the degree unless said otherwise.
 #[derive(Debug)]
@@ -55,10 +58,20 @@ impl LimbTable {
 
     /// Inverse transform in place, 1/N included.
     pub fn intt(&self, row: &mut [u64]) {
+        self.intt_from(row, None);
+    }
+
+    /// Inverse transform of `from`, or in place, 1/N included.
+    pub fn intt_from(&self, row: &mut [u64], from: Option<&[u64]>) {
         match &self.kernels {
-            Kernels::Portable(twiddles) => portable::intt(row, twiddles),
+            Kernels::Portable(twiddles) => {
+                if let Some(from) = from {
+                    row.copy_from_slice(from);
+                }
+                portable::intt(row, twiddles);
+            }
             #[cfg(target_arch = "x86_64")]
-            Kernels::Simd(kernels) => kernels.intt(row),
+            Kernels::Simd(kernels) => kernels.intt(row, from),
         }
     }
 
@@ -129,24 +142,34 @@ impl LimbTable {
     }
 
     /// `out = sum_k left[k] * right[k]`.
-    pub fn inner_product(&self, out: &mut [u64], left: &[&[u64]], right: &[&[u64]]) {
+    pub fn inner_product(&self, out: &mut [u64], left: &[&[u64]], right: Terms<'_>) {
         match &self.kernels {
-            Kernels::Portable(_) => portable::inner_product(out, left, right, self.modulus),
+            Kernels::Portable(_) => portable::inner_product(out, left, right, 0, self.modulus),
             #[cfg(target_arch = "x86_64")]
             Kernels::Simd(kernels) => kernels.inner_product(out, left, right),
         }
     }
 
-    /// `out[c] = sum_k left[k] * right[c][k]` for two components.
-    pub fn inner_products(&self, out: [&mut [u64]; 2], left: &[&[u64]], right: [&[&[u64]]; 2]) {
+    /// `out[c] = sum_k left[k] * right[k][c]` for two components, which are consecutive entries.
+    pub fn inner_products(&self, out: [&mut [u64]; 2], left: &[&[u64]], right: Terms<'_>) {
         match &self.kernels {
             Kernels::Portable(_) => {
-                for (out, right) in out.into_iter().zip(right) {
-                    portable::inner_product(out, left, right, self.modulus);
+                for (component, out) in out.into_iter().enumerate() {
+                    portable::inner_product(out, left, right, component, self.modulus);
                 }
             }
             #[cfg(target_arch = "x86_64")]
             Kernels::Simd(kernels) => kernels.inner_products(out, left, right),
+        }
+    }
+
+    /// The first step of a base conversion: the digits `[a scale]` taken centred and moved to `[0, q)`; without `a`, in
+    /// place.
+    pub fn digits(&self, out: &mut [u64], a: Option<&[u64]>, scale: Factor) {
+        match &self.kernels {
+            Kernels::Portable(_) => portable::digits(out, a, scale, self.modulus),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.digits(out, a, scale),
         }
     }
 
@@ -192,15 +215,13 @@ impl LimbTable {
     /// `row[i] = round(values[i] 2^scale_bits) mod q` for floats given as words, whose products with the scale have been
     /// checked to be [in range](portable::in_range).
     pub fn quantise(&self, row: &mut [u64], values: &[u64], scale_bits: i32) {
-        match &self.kernels {
-            Kernels::Portable(_) => {
-                for (residue, &value) in row.iter_mut().zip(values) {
-                    let integer = portable::quantise(f64::from_bits(value), scale_bits).unwrap_or_default();
-                    *residue = self.modulus.reduce_signed(integer.into());
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Kernels::Simd(kernels) => kernels.quantise(row, values, scale_bits),
+        #[cfg(target_arch = "x86_64")]
+        if let (Kernels::Simd(kernels), true) = (&self.kernels, self.modulus.bits() > 13) {
+            return kernels.quantise(row, values, scale_bits);
+        }
+        for (residue, &value) in row.iter_mut().zip(values) {
+            let integer = portable::quantise(f64::from_bits(value), scale_bits).unwrap_or_default();
+            *residue = self.modulus.reduce_signed(integer.into());
         }
     }
 
@@ -210,18 +231,13 @@ impl LimbTable {
             Kernels::Portable(_) => label.expand(self.modulus, row),
             #[cfg(target_arch = "x86_64")]
             Kernels::Simd(kernels) => {
-                const CHUNK: usize = 128;
-                let (mut low, mut high) = ([0; CHUNK], [0; CHUNK]);
-                let mut bytes = [0; 16 * CHUNK];
+                // Bytes that stay in the first-level cache on their way.
+                let mut bytes = [0; 16 * simd::SEEDED];
                 let mut stream = label.stream(self.modulus);
-                for part in row.chunks_mut(CHUNK) {
-                    let length = part.len();
-                    stream.fill(&mut bytes[..16 * length]);
-                    for (i, chunk) in bytes.as_chunks::<16>().0[..length].iter().enumerate() {
-                        let word = u128::from_le_bytes(*chunk);
-                        (low[i], high[i]) = (word as u64, (word >> 64) as u64);
-                    }
-                    kernels.reduce_words(part, &low[..length], &high[..length]);
+                for part in row.chunks_mut(simd::SEEDED) {
+                    let bytes = &mut bytes[..16 * part.len()];
+                    stream.fill(bytes);
+                    kernels.reduce_bytes(part, bytes);
                 }
             }
         }
@@ -255,48 +271,67 @@ impl Trimmer {
     }
 }
 
+/// The second step of base conversions, from [digits](LimbTable::digits) to other limbs.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighing<'a> {
+    tables: &'a Tables,
+    converter: &'a Converter,
+    /// Whether all source limbs have at most 50 bits, and kernels for that.
+    narrow: bool,
+}
+
+impl<'a> Weighing<'a> {
+    /// With the constants of a converter.
+    pub fn new(tables: &'a Tables, converter: &'a Converter) -> Self {
+        let narrow = converter.source().iter().all(|limb| match &tables.limb(limb).kernels {
+            Kernels::Portable(_) => false,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.is_narrow(),
+        });
+        Self { tables, converter, narrow }
+    }
+
+    /// Writes words `at` of the row of target limb `limb` from the same words of all digits. The stretch is a multiple of
+    /// 16 words, or all.
+    pub fn weigh(self, limb: usize, out: &mut [u64], at: Range<usize>, digits: &[&[u64]]) {
+        let column = &self.converter.columns[self.converter.target().rank(limb)];
+        match &self.tables.limb(limb).kernels {
+            Kernels::Portable(_) => portable::weigh(out, at, digits, column),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => {
+                kernels.weigh(out, at, digits, &column.weights, column.start, self.narrow);
+            }
+        }
+    }
+
+    /// Words of each row that [`rows`](Self::rows) takes at a time: those of all digits stay in the first-level cache
+    /// while one limb after the other is written.
+    const STRETCH: usize = 128;
+
+    /// Writes whole rows, each with its target limb.
+    pub fn rows(self, outputs: &mut [(usize, &mut [u64])], digits: &[&[u64]]) {
+        let length = digits.first().map_or(0, |digit| digit.len());
+        for start in (0..length).step_by(Self::STRETCH) {
+            for (limb, out) in &mut *outputs {
+                self.weigh(*limb, out, start..length.min(start + Self::STRETCH), digits);
+            }
+        }
+    }
+}
+
 /// Converts a stretch of coefficients from the limbs `inputs` to the limbs `outputs` (same stretch of every row): a
 /// multiple of 16 words, or whole rows.
 pub fn base_convert(tables: &Tables, outputs: &mut [&mut [u64]], inputs: &[&[u64]], converter: &Converter) {
-    #[cfg(target_arch = "x86_64")]
-    if base_convert_simd(tables, outputs, inputs, converter).is_some() {
-        return;
+    let length = inputs.first().map_or(0, |row| row.len());
+    let mut digits = vec![0; length * inputs.len()];
+    let rows = digits.chunks_exact_mut(length.max(1));
+    for (((limb, row), digits), &scale) in
+        converter.source().iter().zip(inputs).zip(rows).zip(&converter.scale)
+    {
+        tables.limb(limb).digits(digits, Some(row), scale);
     }
-    let _ = tables;
-    portable::base_convert(outputs, inputs, converter);
-}
-
-/// `None` if a limb has no SIMD kernels; nothing is written then.
-#[cfg(target_arch = "x86_64")]
-fn base_convert_simd(
-    tables: &Tables,
-    outputs: &mut [&mut [u64]],
-    inputs: &[&[u64]],
-    converter: &Converter,
-) -> Option<()> {
-    use arras_rns::backend::Conversion;
-
-    let kernels = |limb| match &tables.limb(limb).kernels {
-        Kernels::Portable(_) => None,
-        Kernels::Simd(kernels) => Some(kernels.as_ref()),
-    };
-    let limbs = converter.source().union(converter.target());
-    if !limbs.iter().all(|limb| kernels(limb).is_some()) {
-        return None;
-    }
-    let narrow = converter.source().iter().all(|limb| kernels(limb).is_some_and(simd::Kernels::is_narrow));
-    let mut digits = simd::Digits::new();
-    let length = outputs.first().map_or(0, |row| row.len());
-    for at in (0..length).step_by(simd::Digits::WORDS) {
-        for (index, ((limb, row), &(_, scale))) in
-            converter.source().iter().zip(inputs).zip(&converter.scale).enumerate()
-        {
-            kernels(limb)?.digits(&mut digits, index, row, at, scale);
-        }
-        for ((limb, out), column) in converter.target().iter().zip(outputs.iter_mut()).zip(&converter.columns)
-        {
-            kernels(limb)?.weigh(out, at, &digits, &column.weights, column.start, narrow);
-        }
-    }
-    Some(())
+    let digits: Vec<&[u64]> = digits.chunks_exact(length.max(1)).collect();
+    let targets = converter.target().iter();
+    let mut outputs: Vec<_> = targets.zip(outputs.iter_mut().map(|row| &mut **row)).collect();
+    Weighing::new(tables, converter).rows(&mut outputs, &digits);
 }

@@ -7,6 +7,7 @@
 //! | [`kernels`] | the row kernels of one limb, on the path chosen for it |
 //! | [`tables`] | per-limb constants, converters, prepared operands, matrices |
 //! | [`memory`], [`queue`] | cache-line aligned words; threads |
+//! | `switching` | dropping primes and switching keys, row by row |
 //! | [`backend`] | the contract of `arras-rns`, row kernels spread over threads |
 
 pub mod backend;
@@ -17,6 +18,7 @@ pub mod portable;
 pub mod queue;
 #[cfg(target_arch = "x86_64")]
 mod simd;
+mod switching;
 pub mod tables;
 
 pub use backend::{Cpu, CpuOptions};

@@ -1,9 +1,11 @@
 //! The kernels in plain Rust, one row of one limb at a time. Rows are canonical on entry and on return; ranges inside a
 //! kernel are stated where they are wider.
 
+use std::ops::Range;
+
 use arras_rns::Modulus;
 
-use crate::tables::{Converter, Factor, Twiddles};
+use crate::tables::{Column, Factor, Terms, Twiddles};
 
 /// Forward transform in place: Cooley-Tukey butterflies with Harvey's lazy reduction, values below 4q inside.
 pub fn ntt(row: &mut [u64], table: &Twiddles) {
@@ -123,31 +125,35 @@ pub fn automorphism_values(out: &mut [u64], input: &[u64], element: usize) {
     }
 }
 
-/// Converts a stretch of coefficients from the limbs `inputs` to the limbs `outputs` (same stretch of every row).
-pub fn base_convert(outputs: &mut [&mut [u64]], inputs: &[&[u64]], converter: &Converter) {
-    let mut digits = vec![0i64; inputs.len()];
-    let length = outputs.first().map_or(0, |row| row.len());
-    for at in 0..length {
-        for ((digit, row), (q, scale)) in digits.iter_mut().zip(inputs).zip(&converter.scale) {
-            *digit = q.centre(reduce_once(scale.mul_lazy(row[at], q.value()), q.value()));
-        }
-        for (out, column) in outputs.iter_mut().zip(&converter.columns) {
-            // At most 128 products below 2^119.
-            let sum: i128 =
-                digits.iter().zip(&column.weights).map(|(&y, &w)| i128::from(y) * i128::from(w)).sum();
-            out[at] = column.modulus.reduce_signed(sum);
-        }
+/// The first step of a base conversion: `[a scale]`, taken centred and moved to `[0, q)`; without `a`, in place.
+pub fn digits(out: &mut [u64], a: Option<&[u64]>, scale: Factor, q: Modulus) {
+    let digit = |x| q.add(reduce_once(scale.mul_lazy(x, q.value()), q.value()), q.value() / 2);
+    match a {
+        None => out.iter_mut().for_each(|x| *x = digit(*x)),
+        Some(a) => out.iter_mut().zip(a).for_each(|(out, &x)| *out = digit(x)),
     }
 }
 
-/// `out = sum_k left[k] * right[k]`.
-pub fn inner_product(out: &mut [u64], left: &[&[u64]], right: &[&[u64]], q: Modulus) {
+/// The second: `sum_i y_i w_i mod p` for the centred digits y and the weights of one target limb, for a stretch of words.
+pub(crate) fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], column: &Column) {
+    for at in at {
+        // At most 128 products of residues below 2^60.
+        let products = digits.iter().zip(&column.weights).map(|(y, &w)| u128::from(y[at]) * u128::from(w));
+        out[at] = column.modulus.reduce(products.sum::<u128>() + u128::from(column.start));
+    }
+}
+
+/// `out = sum_k left[k] * right[k]`, with component `component` of each term.
+pub fn inner_product(out: &mut [u64], left: &[&[u64]], right: Terms<'_>, component: usize, q: Modulus) {
     // 256 products of 60-bit residues stay below 2^128.
     const TERMS: usize = 256;
     for (at, out) in out.iter_mut().enumerate() {
+        let (start, within) = (at - at % right.chunk(), at % right.chunk());
+        let prepared = right.chunk_at(start);
         let mut sum = 0;
-        for (left, right) in left.chunks(TERMS).zip(right.chunks(TERMS)) {
-            let products = left.iter().zip(right).map(|(x, y)| u128::from(x[at]) * u128::from(y[at]));
+        for (first, left) in (0..).step_by(TERMS).zip(left.chunks(TERMS)) {
+            let right = |k: usize| prepared[right.offset(first + k, component) + within];
+            let products = left.iter().enumerate().map(|(k, x)| u128::from(x[at]) * u128::from(right(k)));
             sum = q.add(sum, q.reduce(products.sum()));
         }
         *out = sum;
@@ -190,7 +196,12 @@ pub fn quantise(x: f64, scale_bits: i32) -> Option<i64> {
 /// Whether `x * 2^scale_bits` is below 2^62 in magnitude; around 2^62 all floats are integers, so rounding first would
 /// make no difference.
 pub fn in_range(x: f64, scale_bits: i32) -> bool {
-    scaled(x, scale_bits).abs() < (1u64 << 62) as f64
+    x.abs() < quantise_limit(scale_bits)
+}
+
+/// `2^(62 - scale_bits)`, or infinity if that is no float, for `|scale_bits| <= 1000`.
+pub fn quantise_limit(scale_bits: i32) -> f64 {
+    if scale_bits < -961 { f64::INFINITY } else { power_of_two(62 - scale_bits) }
 }
 
 /// `x * 2^scale_bits`, which is exact unless it underflows, where it rounds to the integer 0 anyway.
@@ -201,7 +212,7 @@ pub(crate) fn scaled(x: f64, scale_bits: i32) -> f64 {
     x * power_of_two(half) * power_of_two(scale_bits - half)
 }
 
-/// `2^exponent` for `|exponent| <= 1000`.
+/// `2^exponent` for `|exponent| <= 1022`, or 1023.
 fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent) as u64) << 52)
 }
@@ -213,30 +224,36 @@ pub fn trim(x: u64, bits: u32, q: Modulus) -> u64 {
     (rounded as u64) & ((1 << bits) - 1)
 }
 
-/// Unpacks `row.len()` residues of `bits` bits, least significant bit first; the index of the first that is not
-/// below `q` is the error.
+/// Unpacks `row.len()` residues of `bits` bits, least significant bit first, from exactly as many bytes as they need; the
+/// index of the first that is not below `q`, or the number of them if the padding is not zero, is the error.
 pub fn unpack(row: &mut [u64], packed: &[u8], q: Modulus) -> Result<(), usize> {
-    let bits = q.bits();
-    let (mut window, mut held) = (0u128, 0);
-    let mut words = packed.chunks(8);
+    let bits = q.bits() as usize;
+    let mask = (1 << bits) - 1;
+    let mut fits = true;
     for (index, residue) in row.iter_mut().enumerate() {
-        if held < bits {
-            let mut word = [0; 8];
-            if let Some(bytes) = words.next() {
-                word[..bytes.len()].copy_from_slice(bytes);
-            }
-            window |= u128::from(u64::from_le_bytes(word)) << held;
-            held += 64;
-        }
-        *residue = (window as u64) & ((1 << bits) - 1);
-        window >>= bits;
-        held -= bits;
-        if *residue >= q.value() {
-            return Err(index);
-        }
+        let bit = index * bits;
+        // Up to 60 bits and the 7 before them.
+        let window = u128::from_le_bytes(window(packed, bit / 8));
+        *residue = (window >> (bit % 8)) as u64 & mask;
+        fits &= *residue < q.value();
     }
-    // What is left of the last word is padding.
-    if window != 0 { Err(row.len()) } else { Ok(()) }
+    if !fits && let Some(index) = row.iter().position(|&residue| residue >= q.value()) {
+        return Err(index);
+    }
+    let used = row.len() * bits % 8;
+    if used != 0 && packed.last().is_some_and(|last| last >> used != 0) { Err(row.len()) } else { Ok(()) }
+}
+
+/// The 16 bytes from `at`, zero beyond the end.
+#[inline(always)]
+fn window(bytes: &[u8], at: usize) -> [u8; 16] {
+    let rest = bytes.get(at..).unwrap_or_default();
+    if let Some(whole) = rest.first_chunk() {
+        return *whole;
+    }
+    let mut padded = [0; 16];
+    padded[..rest.len()].copy_from_slice(rest);
+    padded
 }
 
 /// Packs values of `bits` bits, least significant bit first, into exactly as many bytes as they need.

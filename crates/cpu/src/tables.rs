@@ -95,7 +95,7 @@ pub struct Converter {
     source: LimbSet,
     target: LimbSet,
     /// `(Q/q_i)^-1 mod q_i` for each source limb.
-    pub(crate) scale: Vec<(Modulus, Factor)>,
+    pub(crate) scale: Vec<Factor>,
     /// For each target limb.
     pub(crate) columns: Vec<Column>,
 }
@@ -116,7 +116,7 @@ impl Converter {
         let others = |limb| source.difference(LimbSet::single(limb));
         let scale = source.iter().map(|limb| {
             let q = ring.modulus(limb);
-            (q, Factor::new(q, q.inverse(ring.product_mod(others(limb), limb))))
+            Factor::new(q, q.inverse(ring.product_mod(others(limb), limb)))
         });
         let columns = target.iter().map(|to| {
             let modulus = ring.modulus(to);
@@ -128,6 +128,11 @@ impl Converter {
             Column { modulus, weights, start: modulus.negate(moved) }
         });
         Self { source, target, scale: scale.collect(), columns: columns.collect() }
+    }
+
+    /// `(Q/q_i)^-1 mod q_i` for a source limb.
+    pub(crate) fn scale_of(&self, limb: usize) -> Option<Factor> {
+        self.source.contains(limb).then(|| self.scale[self.source.rank(limb)])
     }
 }
 
@@ -141,17 +146,75 @@ impl Conversion for Converter {
     }
 }
 
-/// Prepared polynomials: on the CPU a plain copy.
+/// Words of an entry of [`Prepared`] that lie together.
+const CHUNK: usize = 64;
+
+/// Prepared polynomials, `[limb][N / chunk][entry][chunk]`: a product with several of them reads one stretch of memory
+/// from end to end, where rows would be a power of two apart and compete for the same lines of a cache.
 #[derive(Debug)]
 pub struct Prepared {
-    pub(crate) buffer: Buffer,
+    buffer: Buffer,
     pub(crate) extent: Extent,
 }
 
 impl Prepared {
-    /// The row of `limb` in entry `index`.
-    pub(crate) fn row(&self, index: usize, limb: usize) -> &[u64] {
-        &self.buffer.as_slice()[self.extent.offset(index, limb)..][..self.extent.degree]
+    /// Takes `extent` words of room, and the rows in order of entry and limb.
+    pub(crate) fn new<'a>(mut buffer: Buffer, extent: Extent, rows: impl Iterator<Item = &'a [u64]>) -> Self {
+        let Extent { batch, limbs, degree } = extent;
+        let chunk = CHUNK.min(degree);
+        let words = buffer.as_mut_slice();
+        for (index, row) in rows.enumerate() {
+            let (entry, limb) = (index / limbs.len(), index % limbs.len());
+            let entries = words[limb * degree * batch..][..degree * batch].chunks_exact_mut(chunk);
+            for (to, from) in entries.skip(entry).step_by(batch).zip(row.chunks_exact(chunk)) {
+                to.copy_from_slice(from);
+            }
+        }
+        Self { buffer, extent }
+    }
+
+    /// Entries `first + k stride` for k = 0, 1, .., modulo a limb that there is.
+    pub fn terms(&self, limb: usize, first: usize, stride: usize) -> Terms<'_> {
+        let Extent { batch, limbs, degree } = self.extent;
+        let words = &self.buffer.as_slice()[limbs.rank(limb) * degree * batch..][..degree * batch];
+        Terms { words, entries: batch, chunk: CHUNK.min(degree), first, stride }
+    }
+}
+
+/// Some of the polynomials of a [`Prepared`], modulo one limb.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// `[N / chunk][entry][chunk]`.
+    words: &'a [u64],
+    entries: usize,
+    chunk: usize,
+    first: usize,
+    stride: usize,
+}
+
+impl<'a> Terms<'a> {
+    /// Words of an entry that lie together, which divide the degree.
+    pub fn chunk(self) -> usize {
+        self.chunk
+    }
+
+    /// Whether there are so many terms of polynomials of `degree` words, and so many components of each.
+    pub fn holds(self, degree: usize, terms: usize, components: usize) -> bool {
+        let end = terms.saturating_sub(1).saturating_mul(self.stride).saturating_add(self.first);
+        let within = terms == 0 || end.saturating_add(components) <= self.entries;
+        within
+            && self.entries.checked_mul(degree) == Some(self.words.len())
+            && degree.is_multiple_of(self.chunk)
+    }
+
+    /// The words from index `start` of every polynomial on, a chunk of each entry.
+    pub fn chunk_at(self, start: usize) -> &'a [u64] {
+        &self.words[start * self.entries..][..self.chunk * self.entries]
+    }
+
+    /// Where in [`chunk_at`](Self::chunk_at) component `c` of term `k` begins.
+    pub fn offset(self, k: usize, c: usize) -> usize {
+        (self.first + k * self.stride + c) * self.chunk
     }
 }
 

@@ -112,6 +112,10 @@ fn transforms(path: Path) -> Outcome {
                 fast.intt(&mut found);
                 oracle.intt(&mut expected);
                 equal("intt", q, degree, &found, &expected)?;
+                let mut elsewhere = vec![1; degree];
+                fast.ntt(&mut expected);
+                fast.intt_from(&mut elsewhere, Some(&expected));
+                equal("intt from another row", q, degree, &elsewhere, &found)?;
             }
             Ok(())
         })?;
@@ -155,29 +159,48 @@ fn element_by_element(path: Path) -> Outcome {
 }
 
 fn inner_products(path: Path) -> Outcome {
-    for terms in [1, 2, 7, 8, 15, 16, 31, 300] {
-        each_limb(path, 32, |fast, oracle| {
-            let q = fast.modulus.value();
-            let (all, others) = (rows(32, q, 3), rows(32, q, 4));
+    for (terms, degree) in [1, 2, 7, 8, 15, 16, 31, 300].into_iter().zip([32, 128].into_iter().cycle()) {
+        let ring = Ring::new(degree, &edge_primes(degree))?;
+        let (fast, oracle) = (Bench::new(path, &ring)?, Bench::new(Path::Portable, &ring)?);
+        for (limb, modulus) in ring.moduli().iter().enumerate() {
+            let q = modulus.value();
+            let (all, others) = (rows(degree, q, 3), rows(degree, q, 4));
             for shift in 0..all.len() {
                 let left: Vec<&[u64]> =
                     (0..terms).map(|k| all[(k / 5 + shift) % all.len()].as_slice()).collect();
-                let right: Vec<&[u64]> = (0..terms).map(|k| others[(k / 3) % all.len()].as_slice()).collect();
-                let worst = vec![all[1].as_slice(); terms];
-                for (left, right) in [(&left, &right), (&worst, &worst)] {
-                    let (mut found, mut expected) = (vec![1; 32], vec![2; 32]);
-                    fast.inner_product(&mut found, left, right);
-                    oracle.inner_product(&mut expected, left, right);
-                    equal("inner_product", q, 32, &found, &expected)?;
-                    let (mut first, mut second, mut other) = (vec![1; 32], vec![2; 32], vec![3; 32]);
-                    fast.inner_products([&mut first, &mut second], left, [right, left]);
-                    oracle.inner_product(&mut other, left, left);
-                    equal("first of inner_products", q, 32, &first, &expected)?;
-                    equal("second of inner_products", q, 32, &second, &other)?;
+                // The second component of the first shift is the largest residue throughout.
+                let component = |k: usize, c: usize| match (shift, c) {
+                    (0, 1) => others[1].as_slice(),
+                    _ => others[(k / 3 + c * shift) % all.len()].as_slice(),
+                };
+                let words: Vec<u64> =
+                    (0..terms).flat_map(|k| [component(k, 0), component(k, 1)].concat()).collect();
+                let run = |bench: &Bench| -> Result<[Vec<u64>; 3], Failed> {
+                    let limbs = LimbSet::single(limb);
+                    let mut right =
+                        Poly::<_, Evaluation>::allocate(&bench.cpu, &bench.queue, &ring, limbs, 2 * terms)?;
+                    bench.cpu.upload(&bench.queue, &mut right.view_mut(), &words)?;
+                    let right = bench.cpu.prepare(&bench.queue, &bench.tables, &right.view())?;
+                    let table = bench.tables.limb(limb);
+                    let mut found = [vec![1; degree], vec![2; degree], vec![3; degree]];
+                    let [first, second, both] = &mut found;
+                    table.inner_products([first, second], &left, right.terms(limb, 0, 2));
+                    table.inner_product(both, &[left.as_slice(), &left].concat(), right.terms(limb, 0, 1));
+                    Ok(found)
+                };
+                let (found, expected) = (run(&fast)?, run(&oracle)?);
+                for (found, expected) in found.iter().zip(&expected) {
+                    equal("inner product", q, degree, found, expected)?;
+                }
+                // Against arithmetic that knows nothing of kernels.
+                for c in 0..2 {
+                    let term =
+                        |k: usize| u128::from(left[k][5]) * u128::from(component(k, c)[5]) % u128::from(q);
+                    let sum = (0..terms).map(term).sum::<u128>() % u128::from(q);
+                    equal("word 5 of an inner product", q, degree, &found[c][5..6], &[sum as u64])?;
                 }
             }
-            Ok(())
-        })?;
+        }
     }
     Ok(())
 }
@@ -187,7 +210,7 @@ fn label() -> SeedLabel {
 }
 
 fn automorphisms(path: Path) -> Outcome {
-    for degree in [8, 16, 32, 1024, 8192] {
+    for degree in [8, 16, 32, 64, 128, 256, 1024, 8192] {
         each_limb(path, degree, |fast, oracle| {
             let q = fast.modulus.value();
             for element in [1, 3, 5, degree - 1, degree + 1, 2 * degree - 1, degree / 2 + 3] {
@@ -308,7 +331,15 @@ fn base_conversion(path: Path) -> Outcome {
 fn matrix_products(path: Path) -> Outcome {
     // The last kind does not fit the smallest modulus.
     let largest = [1i64, 1 << 20, (1 << 31) - 1, 1 << 44, 1 << 62];
-    for (shape, degree) in [((5, 40), 512), ((1, 3), 16), ((13, 17), 64), ((7, 100), 8), ((2, 800), 32)] {
+    for (shape, degree) in [
+        ((5, 40), 512),
+        ((1, 3), 16),
+        ((13, 17), 64),
+        ((7, 100), 8),
+        ((2, 800), 32),
+        ((9, 1), 1024),
+        ((1, 5001), 16),
+    ] {
         let ring = long_chain(degree)?;
         let limbs: LimbSet = [0, 25, 30].into_iter().collect();
         let (rows, columns) = shape;
@@ -355,6 +386,7 @@ fn key_switching(path: Path) -> Outcome {
                 let mut words = bench.words(&out[0])?;
                 words.extend(bench.words(&out[1])?);
                 // The unfused product of the same digits.
+                cpu.mod_up(queue, tables, &mut plan, &input.view())?;
                 let digits = plan.extended()?;
                 let right = PreparedView { prepared: &key, first: 1, term_stride: 2, batch_stride: 0 };
                 let mut sum = bench.filled(limbs.union(special), 2, 9)?;

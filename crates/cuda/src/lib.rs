@@ -3,11 +3,13 @@
 //! | module | what |
 //! |---|---|
 //! | [`driver`] | what is needed of a CUDA driver: `trait Driver` |
+//! | [`nvidia`] | the driver of NVIDIA |
 //! | [`abi`] | the structures that kernels take |
 //! | [`images`], [`kernels`] | compiled kernels; which of them are launched |
 //! | [`memory`], [`queue`], [`tables`] | device memory, streams, constants |
 //! | [`fast`] | which fast kernels serve a ring |
 //! | [`backend`] | the contract of `arras-rns` |
+//! | [`measure`] | the ceilings of a device |
 
 pub mod abi;
 pub mod backend;
@@ -17,7 +19,9 @@ pub mod error;
 pub mod fast;
 pub mod images;
 pub mod kernels;
+pub mod measure;
 pub mod memory;
+pub mod nvidia;
 pub mod queue;
 pub mod tables;
 
@@ -26,3 +30,4 @@ pub use driver::{DevicePtr, Driver};
 pub use error::DriverError;
 pub use images::{Image, Images};
 pub use kernels::Kernel;
+pub use nvidia::NvidiaDriver;

@@ -33,6 +33,9 @@ pub enum Error {
         /// Smallest penalty that would be accepted.
         usable: f64,
     },
+    /// The tensor library failed.
+    #[error("training: {0}")]
+    Training(candle_core::Error),
     /// The eigendecomposition did not converge.
     #[error("features: the eigendecomposition of their Gram matrix did not converge")]
     Eigendecomposition,

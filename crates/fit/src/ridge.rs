@@ -157,7 +157,7 @@ impl Validation {
 }
 
 impl Problem<'_> {
-    fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.classes.len()
     }
 
@@ -165,7 +165,7 @@ impl Problem<'_> {
         if self.rows() < self.dimension { Form::Kernel } else { Form::Gram }
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let rows = self.rows();
         if self.dimension == 0 || self.class_count == 0 || !(1..=MAX_ROWS).contains(&rows) {
             let reason = format!("{rows} rows, {} features, {} classes", self.dimension, self.class_count);

@@ -38,6 +38,32 @@ pub enum Error {
         /// The preset of the query or reply.
         theirs: &'static str,
     },
+    /// A preset is not made for a layout.
+    #[error("layout {layout} is not among those of preset '{preset}': {layouts}")]
+    Layout {
+        /// The layout.
+        layout: &'static str,
+        /// The preset.
+        preset: &'static str,
+        /// The layouts it has.
+        layouts: String,
+    },
+    /// The head was prepared for other layouts than the query's.
+    #[error("the head was prepared for layout {ours}, the query has layout {theirs}")]
+    Prepared {
+        /// Layouts of the head.
+        ours: String,
+        /// Layout of the query.
+        theirs: &'static str,
+    },
+    /// A layout that has no products of ciphertexts met a head with a hidden layer.
+    #[error("layout {layout} serves linear heads only, this one has a hidden layer of {hidden} units")]
+    HiddenLayer {
+        /// The layout.
+        layout: &'static str,
+        /// Units of the hidden layer.
+        hidden: usize,
+    },
     /// Head and query have different numbers of features.
     #[error("the head takes {head} features, the query has {query}")]
     Dimension {
@@ -94,6 +120,52 @@ pub enum Error {
         bits: f64,
         /// log2 of the modulus.
         modulus_bits: f64,
+    },
+    /// The worst-case logit of a head with a hidden layer does not fit the modulus at any useful scales.
+    #[error(
+        "class {class}: a logit of up to {logit:.3e} at data scale 2^{scale_bits} leaves {bits:.2} bits for the weights of \
+         both layers, those of the first counted twice, in a modulus of {modulus_bits:.1} bits; at least {needed} are \
+         needed (fit the head with a larger l2)"
+    )]
+    HiddenOverflow {
+        /// The class.
+        class: usize,
+        /// Worst-case magnitude of its logit.
+        logit: f64,
+        /// log2 of the data scale.
+        scale_bits: u32,
+        /// log2 of the product of the squared first weight scale and the second.
+        bits: f64,
+        /// The least it may be.
+        needed: u32,
+        /// log2 of the modulus.
+        modulus_bits: f64,
+    },
+    /// The worst-case logit, or hidden unit, does not fit the primes that are left when it is computed.
+    #[error(
+        "{what}: up to {size:.3e} at scale 2^{scale:.1} does not fit the {modulus_bits:.1} bits of level {level} (fit the \
+         head with a larger l2)"
+    )]
+    LevelOverflow {
+        /// Hidden units or logits.
+        what: &'static str,
+        /// Their worst-case magnitude.
+        size: f64,
+        /// log2 of their scale.
+        scale: f64,
+        /// log2 of the modulus.
+        modulus_bits: f64,
+        /// The level.
+        level: usize,
+    },
+    /// The server needs a public key to hide its head, and the query has none or should have none.
+    #[error("public key: {0}")]
+    PublicKey(&'static str),
+    /// The layout takes evaluation keys and none were given.
+    #[error("layout rotations takes {count} evaluation keys, none were given")]
+    NoKeys {
+        /// How many it takes.
+        count: usize,
     },
     /// A number of images, features or classes that is not possible.
     #[error("{what} is {found}, expected {expected}")]

@@ -4,13 +4,17 @@
 //! `weight` f32 `[C, D]` and `bias` f32 `[C]`; its metadata holds `classes` (a JSON list of C names) and
 //! `card` (a [`ModelCard`] as JSON). A head from another tool needs only the two tensors, in any of f16, bf16,
 //! f32, f64: its classes are then called "0", "1", ....
+//!
+//! A head with a hidden layer ([`mlp`]) has two tensors more.
 
+pub mod mlp;
 pub mod tensors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use arras_wire::file::{Access, read_bounded, write_atomically};
+pub use mlp::{Mlp, Model};
 use serde::{Deserialize, Serialize};
 pub use tensors::Error;
 use tensors::{Archive, encode};
@@ -99,13 +103,23 @@ impl Head {
     /// Anything that is not a head within the limits of this module.
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self, Error> {
         let archive = Archive::parse(file, bytes, MAX_HEADER_BYTES)?;
+        if mlp::has_hidden_layer(&archive.shapes()) {
+            return Err(archive.malformed("hidden.weight", "is not part of a linear head"));
+        }
+        let head = Self::of(&archive)?;
+        head.check(file)?;
+        Ok(head)
+    }
+
+    /// The layer that gives the logits, not checked beyond the shapes.
+    fn of(archive: &Archive<'_>) -> Result<Self, Error> {
         let shapes = archive.shapes();
         let (class_count, dimension) = match shapes.get("weight").map(Vec::as_slice) {
             Some(&[class_count, dimension]) => (class_count, dimension),
             Some(shape) => return Err(archive.malformed("weight", format!("shape {shape:?}, not [C, D]"))),
             None => return Err(archive.malformed("weight", "no such tensor")),
         };
-        check_size(file, class_count, dimension)?;
+        check_size(archive.file(), class_count, dimension)?;
         match shapes.get("bias").map(Vec::as_slice) {
             Some(&[length]) if length == class_count => (),
             Some(shape) => {
@@ -113,16 +127,14 @@ impl Head {
             }
             None => return Err(archive.malformed("bias", "no such tensor")),
         }
-        let head = Head {
+        Ok(Head {
             weight: archive.tensor("weight")?.values,
             bias: archive.tensor("bias")?.values,
             classes: archive
                 .json("classes")?
                 .unwrap_or_else(|| (0..class_count).map(|class| class.to_string()).collect()),
             card: archive.json("card")?.unwrap_or_default(),
-        };
-        head.check(file)?;
-        Ok(head)
+        })
     }
 
     /// The file: equal heads give equal bytes. `file` names the destination in errors.
@@ -131,15 +143,19 @@ impl Head {
     /// A head that breaks the rules stated at its fields.
     pub fn to_bytes(&self, file: &str) -> Result<Vec<u8>, Error> {
         self.check(file)?;
+        let metadata = self.metadata(file)?;
+        let shape = [self.class_count(), self.dimension()];
+        encode(file, &[("bias", &shape[..1], &self.bias), ("weight", &shape, &self.weight)], &metadata)
+    }
+
+    fn metadata(&self, file: &str) -> Result<BTreeMap<&'static str, String>, Error> {
         let json = |field: &str, text: Result<String, serde_json::Error>| {
             text.map_err(|error| Error::malformed(file, field, error))
         };
-        let metadata = BTreeMap::from([
+        Ok(BTreeMap::from([
             ("classes", json("classes", serde_json::to_string(&self.classes))?),
             ("card", json("card", serde_json::to_string(&self.card))?),
-        ]);
-        let shape = [self.class_count(), self.dimension()];
-        encode(file, &[("bias", &shape[..1], &self.bias), ("weight", &shape, &self.weight)], &metadata)
+        ]))
     }
 
     /// Reads a head.
@@ -223,14 +239,14 @@ fn check_size(file: &str, class_count: usize, dimension: usize) -> Result<(), Er
     Err(Error::malformed(file, "weight", reason))
 }
 
-/// Feeds arbitrary bytes to the reader; what it accepts must survive a round trip unchanged.
+/// Feeds arbitrary bytes to the readers; what they accept must survive a round trip unchanged.
 ///
 /// # Panics
-/// Only if the reader and the writer disagree, which is the finding a fuzzer looks for.
+/// Only if a reader and its writer disagree, which is the finding a fuzzer looks for.
 pub fn fuzz_one(bytes: &[u8]) {
-    let Ok(head) = Head::from_bytes("fuzz", bytes) else { return };
-    let again = head.to_bytes("fuzz").and_then(|bytes| Head::from_bytes("fuzz", &bytes));
-    assert!(again.is_ok_and(|again| again.weight == head.weight && again.classes == head.classes));
+    let Ok(model) = Model::from_bytes("fuzz", bytes) else { return };
+    let again = model.to_bytes("fuzz").and_then(|bytes| Model::from_bytes("fuzz", &bytes));
+    assert!(again.is_ok_and(|again| again.without_card() == model.without_card()));
 }
 
 #[cfg(test)]

@@ -2,24 +2,30 @@
 
 use std::ops::Range;
 
-use arras_ckks::{Context, bytes};
+use arras_ckks::{Context, PublicKey};
 use arras_rns::backend::PreparedView;
 use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Positions};
 
+use crate::intake::Intake;
 use crate::layout::{DOT_PIECE, Groups, Layout, Piece};
 use crate::preset::Bounds;
-use crate::{Budget, Error, Head, Preset, Query, Reply, Result};
+use crate::{Budget, Head, Query, Reply, Result, hide};
+
+/// What is the same for all of a query.
+struct Job<'q, B: Backend> {
+    groups: &'q Groups,
+    /// What the head is hidden under, if the preset hides heads.
+    key: Option<PublicKey<B>>,
+}
 
 /// A linear head on a backend, its weights rounded for one preset and one pair of bounds.
 #[derive(Debug)]
 pub struct LinearHead<'c, B: Backend> {
     context: &'c Context<B>,
-    preset: &'static Preset,
-    bounds: Bounds,
+    intake: Intake<'c, B>,
     budget: Budget,
     dimension: usize,
     classes: usize,
-    backbone: Option<String>,
     matrix: B::Matrix,
 }
 
@@ -27,15 +33,19 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     /// Rounds the weights and brings them to the backend.
     ///
     /// # Errors
-    /// [`Error::Overflow`] if the head does not fit, [`Error::UnknownParameters`] if the context is of no preset.
+    /// [`Error::Overflow`](crate::Error::Overflow) if the head does not fit,
+    /// [`Error::UnknownParameters`](crate::Error::UnknownParameters) if the context is of no preset.
     pub fn new(context: &'c Context<B>, head: &Head, bounds: Bounds) -> Result<Self> {
-        let preset = Preset::of(context.params().fingerprint())?;
-        let budget = Budget::new(head, context.params(), bounds)?;
+        let backbone = head.card.fingerprint.clone();
+        let intake = Intake::of(context, head.dimension(), backbone, bounds)?;
+        let budget = match intake.preset().hides {
+            true => Budget::hiding(head, context.params(), bounds)?,
+            false => Budget::new(head, context.params(), bounds)?,
+        };
         let (classes, dimension) = (head.class_count(), head.dimension());
         let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
         let matrix = backend.matrix(queue, tables, classes, dimension, &budget.weights)?;
-        let backbone = head.card.fingerprint.clone();
-        Ok(Self { context, preset, bounds, budget, dimension, classes, backbone, matrix })
+        Ok(Self { context, intake, budget, dimension, classes, matrix })
     }
 
     /// The integer weights and the error bound.
@@ -46,85 +56,49 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     /// Encrypted logits for encrypted features.
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::Bounds`] or [`Error::Backbone`] if head and query do not belong together,
-    /// [`Error::Preset`] if the query was made for another preset, [`Error::Ckks`] if a residue is out of range.
+    /// What does not belong together: [`Error::Dimension`](crate::Error::Dimension),
+    /// [`Error::Bounds`](crate::Error::Bounds), [`Error::Backbone`](crate::Error::Backbone),
+    /// [`Error::Preset`](crate::Error::Preset), [`Error::Prepared`](crate::Error::Prepared); or
+    /// [`Error::Ckks`](crate::Error::Ckks) if a residue is out of range.
     pub fn classify(&self, query: &Query) -> Result<Reply> {
-        self.check(query)?;
+        self.intake.check(query, &[Layout::Dot, Layout::Transposed])?;
+        let hides = self.intake.preset().hides;
+        let key = hides.then(|| hide::public_key(self.context, query)).transpose()?;
+        let job = Job { groups: &query.groups, key };
         let mut reply = Reply::start(query, self.classes, &self.budget);
         let weights = match query.groups.layout {
             Layout::Dot => Some(self.dot_weights(&query.groups)?),
-            Layout::Transposed => None,
+            _ => None,
         };
         for (piece, packed) in query.pieces() {
-            let body = self.unpack(&piece, packed)?;
-            let mask = self.mask(query, &piece)?;
+            let body = self.intake.unpack(&piece, packed)?;
+            let mask = self.intake.mask(query, &piece, self.context.params().limbs())?;
             match &weights {
-                Some(weights) => self.dot(&query.groups, &piece, weights, body, mask, &mut reply)?,
+                Some(weights) => self.dot(&job, &piece, weights, body, mask, &mut reply)?,
                 None => {
                     let products = self.transposed(body, mask)?;
-                    self.answer(&query.groups, &piece, 0..self.classes, products, reply.push(&piece))?;
+                    self.answer(&job, &piece, 0..self.classes, products, reply.push(&piece))?;
                 }
             }
         }
         Ok(reply)
     }
 
-    fn check(&self, query: &Query) -> Result<()> {
-        let (ours, theirs) = (self.preset.name, query.preset().name);
-        if ours != theirs {
-            return Err(Error::Preset { ours, theirs });
-        }
-        query.groups.check(self.preset)?;
-        let (theirs, ours) = (query.bounds, self.bounds);
-        for (what, query, head) in
-            [("x_max", theirs.x_max, ours.x_max), ("norm_max", theirs.norm_max, ours.norm_max)]
-        {
-            if query > head {
-                return Err(Error::Bounds { what, query, head });
-            }
-        }
-        if query.groups.dimension != self.dimension {
-            return Err(Error::Dimension { head: self.dimension, query: query.groups.dimension });
-        }
-        if let (Some(head), Some(backbone)) = (&self.backbone, query.backbone) {
-            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            if *head != hex(&backbone) {
-                let head = head.chars().take(16).collect();
-                return Err(Error::Backbone { head, query: hex(&backbone[..8]) });
-            }
-        }
-        Ok(())
-    }
-
-    fn unpack(&self, piece: &Piece, packed: &[u8]) -> Result<Poly<B, Coefficient>> {
-        let mut body: Poly<B, Coefficient> =
-            self.context.allocate(self.context.params().limbs(), piece.polynomials)?;
-        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        backend.unpack(queue, tables, &mut body.view_mut(), piece.packing, packed)?;
-        Ok(body)
-    }
-
-    fn mask(&self, query: &Query, piece: &Piece) -> Result<Poly<B, Evaluation>> {
-        let mut mask = self.context.allocate(self.context.params().limbs(), piece.polynomials)?;
-        let labels = bytes::labels(query.label(piece), piece.polynomials);
-        let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        backend.expand_seed(queue, tables, &mut mask.view_mut(), &labels)?;
-        Ok(mask)
-    }
-
     /// The polynomials w(X) of layout dot, one per class.
     fn dot_weights(&self, groups: &Groups) -> Result<B::Prepared> {
         let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        let (degree, ring) = (groups.degree, self.context.params().ring());
-        let mut words = vec![0; self.classes * degree];
-        let rows = words.chunks_exact_mut(degree);
-        for (row, weights) in rows.zip(self.budget.weights.chunks_exact(self.dimension)) {
-            for (word, &weight) in row.iter_mut().zip(weights.iter().rev()) {
-                *word = ring.modulus(0).reduce_signed(weight.into());
+        let (params, degree) = (self.context.params(), groups.degree);
+        let limbs = params.limbs();
+        let mut words = vec![0; self.classes * limbs.len() * degree];
+        let polynomials = words.chunks_exact_mut(limbs.len() * degree);
+        for (polynomial, weights) in polynomials.zip(self.budget.weights.chunks_exact(self.dimension)) {
+            for (limb, row) in limbs.iter().zip(polynomial.chunks_exact_mut(degree)) {
+                for (word, &weight) in row.iter_mut().zip(weights.iter().rev()) {
+                    *word = params.ring().modulus(limb).reduce_signed(weight.into());
+                }
             }
         }
-        let mut poly: Poly<B, Coefficient> =
-            self.context.allocate(self.context.params().limbs(), words.len() / degree)?;
+        let mut poly: Poly<B, Coefficient> = self.context.allocate(limbs, self.classes)?;
         backend.upload(queue, &mut poly.view_mut(), &words)?;
         let mut poly = poly.retag();
         backend.ntt(queue, tables, &mut poly.view_mut(), Input::InPlace)?;
@@ -134,7 +108,7 @@ impl<'c, B: Backend> LinearHead<'c, B> {
     /// Layout dot: both components times every weight polynomial.
     fn dot(
         &self,
-        groups: &Groups,
+        job: &Job<'_, B>,
         piece: &Piece,
         weights: &B::Prepared,
         body: Poly<B, Coefficient>,
@@ -153,7 +127,7 @@ impl<'c, B: Backend> LinearHead<'c, B> {
             let classes = first..self.classes.min(first + step);
             let products = |input| self.products(input, weights, classes.clone());
             let components = [products(&body)?, products(&mask)?];
-            self.answer(groups, piece, classes, components, room)?;
+            self.answer(job, piece, classes, components, room)?;
         }
         Ok(())
     }
@@ -195,39 +169,46 @@ impl<'c, B: Backend> LinearHead<'c, B> {
         Ok([logits, masks])
     }
 
-    /// Adds the bias to the products of some classes, trims and packs.
+    /// Adds the bias to the products of some classes, hides what has to be hidden, trims and packs.
     fn answer(
         &self,
-        groups: &Groups,
+        job: &Job<'_, B>,
         piece: &Piece,
         classes: Range<usize>,
         [mut logits, masks]: [Poly<B, Coefficient>; 2],
         (logit_bytes, mask_bytes): (&mut [u8], &mut [u8]),
     ) -> Result<()> {
         let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        let positions = groups.reply_positions(piece);
-        let bias = self.bias(groups, piece, &self.budget.bias[classes])?;
+        let positions = job.groups.reply_positions(piece, self.classes);
+        let bias = self.bias(job.groups, piece, &self.budget.bias[classes])?;
         backend.add(queue, tables, &mut logits.view_mut(), Input::InPlace, &bias.view())?;
         let bits = self.budget.reply_bits;
+        if let (Some(key), Some(flood_bits)) = (&job.key, self.budget.flood_bits) {
+            let components = hide::hide(self.context, key, [logits, masks], flood_bits, positions)?;
+            return self.intake.trim(components, bits, positions, (logit_bytes, mask_bytes));
+        }
         backend.trim(queue, tables, &logits.view(), bits, positions, logit_bytes)?;
-        backend.trim(queue, tables, &masks.view(), bits, Positions::first(groups.degree), mask_bytes)?;
+        backend.trim(queue, tables, &masks.view(), bits, Positions::first(job.groups.degree), mask_bytes)?;
         Ok(())
     }
 
     /// The bias of some classes at the coefficients of their logits.
-    fn bias(&self, groups: &Groups, piece: &Piece, bias: &[i64]) -> Result<Poly<B, Coefficient>> {
-        let positions = groups.reply_positions(piece);
+    fn bias(&self, groups: &Groups, piece: &Piece, bias: &[i128]) -> Result<Poly<B, Coefficient>> {
+        let (params, degree) = (self.context.params(), groups.degree);
+        let (positions, limbs) = (groups.reply_positions(piece, self.classes), params.limbs());
         let polynomials = groups.reply_polynomials(piece, bias.len());
-        let q = self.context.params().ring().modulus(0);
-        let mut words = vec![0; polynomials * groups.degree];
-        for (class, &bias) in bias.iter().enumerate() {
-            let residue = q.reduce_signed(bias.into());
-            for image in 0..piece.images {
-                let (polynomial, position) = groups.locate(piece, image, class);
-                words[polynomial * groups.degree + positions.first + position * positions.step] = residue;
+        let mut words = vec![0; polynomials * limbs.len() * degree];
+        for (index, limb) in limbs.iter().enumerate() {
+            for (class, &bias) in bias.iter().enumerate() {
+                let residue = params.ring().modulus(limb).reduce_signed(bias);
+                for image in 0..piece.images {
+                    let (polynomial, position) = groups.locate(piece, image, class);
+                    let at = positions.first + position * positions.step;
+                    words[(polynomial * limbs.len() + index) * degree + at] = residue;
+                }
             }
         }
-        let mut poly = self.context.allocate(self.context.params().limbs(), polynomials)?;
+        let mut poly = self.context.allocate(limbs, polynomials)?;
         self.context.backend().upload(self.context.queue(), &mut poly.view_mut(), &words)?;
         Ok(poly)
     }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use arras_ckks::{Params, Security, Spec};
 use arras_wire::frame::Fingerprint;
 
-use crate::{Error, Result};
+use crate::{Error, Layout, Result};
 
 /// Public bounds that every row of features has to keep. Client and server derive from them that nothing overflows.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -24,10 +24,15 @@ pub struct Preset {
     pub name: &'static str,
     /// One line about what it is for.
     pub purpose: &'static str,
-    /// The parameters: a single prime, since nothing is rescaled. The scale is that of the features.
+    /// The parameters. The scale is that of the features. Where nothing is rescaled there is a single prime, or two if one
+    /// is too small.
     pub params: Params,
     /// What features have to keep.
     pub bounds: Bounds,
+    /// The layouts it is made for.
+    pub layouts: &'static [Layout],
+    /// Whether queries carry a public key, with which the server hides its head in the replies ([`crate::hide`]).
+    pub hides: bool,
 }
 
 impl PartialEq for Preset {
@@ -36,47 +41,135 @@ impl PartialEq for Preset {
     }
 }
 
-/// Primes are c * 2^32 + 1: three instructions fewer per GPU butterfly, and good for any ring degree.
-const PRESETS: [(&str, &str, u64, u32, Bounds); 3] = [
+/// A row of the table of presets.
+struct Row {
+    name: &'static str,
+    purpose: &'static str,
+    degree: usize,
+    moduli: &'static [u64],
+    special: &'static [u64],
+    scale_bits: u32,
+    bounds: Bounds,
+    layouts: &'static [Layout],
+    hides: bool,
+}
+
+const COEFFICIENTS: &[Layout] = &[Layout::Dot, Layout::Transposed];
+/// Of layer-normalised tokens.
+const NORMALISED: Bounds = Bounds { x_max: 16.0, norm_max: 64.0 };
+
+/// Own primes are c * 2^32 + 1: three instructions fewer per GPU butterfly, and good for any ring degree.
+const PRESETS: [Row; 8] = [
     // c = 131070: the largest such prime below 2^49, so that a token of 768 features costs 4704 bytes.
-    (
-        "linear",
-        "linear heads on layer-normalised tokens; 4.7 KB per image of 768 features",
-        562_941_363_486_721,
-        20,
-        Bounds { x_max: 16.0, norm_max: 64.0 },
-    ),
-    (
-        "linear-wide",
-        "linear heads on features of larger magnitude",
-        562_941_363_486_721,
-        17,
-        Bounds { x_max: 128.0, norm_max: 512.0 },
-    ),
+    Row {
+        name: "linear",
+        purpose: "linear heads on layer-normalised tokens; 4.7 KB per image of 768 features",
+        degree: 2048,
+        moduli: &[562_941_363_486_721],
+        special: &[],
+        scale_bits: 20,
+        bounds: NORMALISED,
+        layouts: COEFFICIENTS,
+        hides: false,
+    },
+    Row {
+        name: "linear-wide",
+        purpose: "linear heads on features of larger magnitude",
+        degree: 2048,
+        moduli: &[562_941_363_486_721],
+        special: &[],
+        scale_bits: 17,
+        bounds: Bounds { x_max: 128.0, norm_max: 512.0 },
+        layouts: COEFFICIENTS,
+        hides: false,
+    },
     // c = 15150: the largest such prime below 2^45.89, where AVX-512 IFMA needs no corrections inside the transform.
-    (
-        "linear-compact",
-        "the smallest upload, 4.4 KB per image, and the fastest CPU arithmetic; a coarser logit bound",
-        65_068_754_534_401,
-        18,
-        Bounds { x_max: 16.0, norm_max: 64.0 },
-    ),
+    Row {
+        name: "linear-compact",
+        purpose: "the smallest upload, 4.4 KB per image, and the fastest CPU arithmetic; a coarser logit bound",
+        degree: 2048,
+        moduli: &[65_068_754_534_401],
+        special: &[],
+        scale_bits: 18,
+        bounds: NORMALISED,
+        layouts: COEFFICIENTS,
+        hides: false,
+    },
+    // The two largest such primes below 2^50. The scale leaves 2^40 between the noise and what drowns it; 16 times it
+    // stays below the 2^62 that are rounded exactly.
+    Row {
+        name: "linear-hidden",
+        purpose: "linear heads that replies do not reveal; 9.6 KB per image",
+        degree: 4096,
+        moduli: &[1_125_844_072_267_777, 1_125_818_302_464_001],
+        special: &[],
+        scale_bits: 57,
+        bounds: NORMALISED,
+        layouts: COEFFICIENTS,
+        hides: true,
+    },
+    Row {
+        name: "mlp",
+        purpose: "heads with a hidden layer, batches of thousands: 19.2 KB per image in a full one, no keys",
+        degree: 4096,
+        moduli: &[1_125_844_072_267_777, 1_125_818_302_464_001],
+        special: &[],
+        scale_bits: 20,
+        bounds: NORMALISED,
+        layouts: &[Layout::Slots],
+        hides: false,
+    },
+    // A third prime, for 14 bits more in each factor.
+    Row {
+        name: "mlp-precise",
+        purpose: "as mlp, to a tighter logit bound: 28.8 KB per image in a full batch of 4096",
+        degree: 8192,
+        moduli: &[1_125_844_072_267_777, 1_125_818_302_464_001, 1_125_809_712_529_409],
+        special: &[],
+        scale_bits: 32,
+        bounds: NORMALISED,
+        layouts: &[Layout::Slots],
+        hides: false,
+    },
+    // Three levels to divide away and one for the logits: c = 15138, then 406, 405, 403; for 2^45.89 see above. The
+    // special prime is the largest of them, c = 15150, as P must not be below a digit.
+    Row {
+        name: "mlp-rotations",
+        purpose: "heads with a hidden layer, single images and small batches; takes evaluation keys",
+        degree: 8192,
+        moduli: &[65_017_214_926_849, 1_743_756_722_177, 1_739_461_754_881, 1_730_871_820_289],
+        special: &[65_068_754_534_401],
+        scale_bits: 44,
+        bounds: NORMALISED,
+        layouts: &[Layout::Rotations],
+        hides: false,
+    },
+    // The largest primes of 60 and 40 bits for this degree.
+    Row {
+        name: "paper",
+        purpose: "the parameters of arXiv 2511.20983, N = 8192 and primes of 60, 40, 40 and 60 bits, to compare with",
+        degree: 8192,
+        moduli: &[1_152_921_504_606_748_673, 1_099_511_480_321, 1_099_510_890_497],
+        special: &[1_152_921_504_606_830_593],
+        scale_bits: 40,
+        bounds: NORMALISED,
+        layouts: &[Layout::Slots, Layout::Rotations],
+        hides: false,
+    },
 ];
 
-/// The degree of all presets for linear heads.
-const DEGREE: usize = 2048;
-
 static ALL: LazyLock<Vec<Preset>> = LazyLock::new(|| {
-    let presets = PRESETS.iter().filter_map(|&(name, purpose, prime, scale_bits, bounds)| {
+    let presets = PRESETS.iter().filter_map(|row| {
         let spec = Spec {
-            degree: DEGREE,
-            moduli: vec![prime],
-            special: Vec::new(),
-            digits: 1,
-            scale_bits,
+            degree: row.degree,
+            moduli: row.moduli.to_vec(),
+            special: row.special.to_vec(),
+            digits: if row.special.is_empty() { 1 } else { row.moduli.len() },
+            scale_bits: row.scale_bits,
             security: Security::Classical128,
         };
-        Some(Preset { name, purpose, params: Params::new(spec).ok()?, bounds })
+        let &Row { name, purpose, bounds, layouts, hides, .. } = row;
+        Some(Preset { name, purpose, params: Params::new(spec).ok()?, bounds, layouts, hides })
     });
     presets.collect()
 });
@@ -87,6 +180,8 @@ const MAX_STEPS: u32 = 12;
 impl Preset {
     /// The name of the preset that is used when none is named.
     pub const DEFAULT: &'static str = "linear";
+    /// The name of the preset whose replies hide the head.
+    pub const HIDING: &'static str = "linear-hidden";
 
     /// All presets.
     pub fn all() -> &'static [Preset] {
@@ -112,6 +207,18 @@ impl Preset {
         ALL.iter()
             .find(|preset| preset.params.fingerprint() == fingerprint)
             .ok_or(Error::UnknownParameters { fingerprint })
+    }
+
+    /// That the preset is made for a layout.
+    ///
+    /// # Errors
+    /// [`Error::Layout`].
+    pub fn require(&self, layout: Layout) -> Result<()> {
+        if self.layouts.contains(&layout) {
+            return Ok(());
+        }
+        let layouts = self.layouts.iter().map(|layout| layout.name()).collect::<Vec<_>>().join(" and ");
+        Err(Error::Layout { layout: layout.name(), preset: self.name, layouts })
     }
 
     /// The public bounds of some rows: the preset's, with the norm tightened to the smallest
@@ -156,7 +263,12 @@ mod tests {
         for preset in Preset::all() {
             assert_eq!(Preset::named(preset.name).unwrap().params, preset.params);
             assert_eq!(Preset::of(preset.params.fingerprint()).unwrap().name, preset.name);
-            assert_eq!(preset.params.spec().moduli[0] % (1 << 32), 1, "{}", preset.name);
+            let own = preset.name != "paper";
+            assert!(
+                !own || preset.params.spec().moduli.iter().all(|q| q % (1 << 32) == 1),
+                "{}",
+                preset.name
+            );
         }
         assert!(matches!(Preset::named("x"), Err(Error::UnknownPreset { .. })));
     }

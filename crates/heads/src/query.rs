@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// Largest payload of a query: a million images of 4.7 KB.
 pub const MAX_BYTES: u64 = 8 << 30;
 
+/// Largest public key.
+const MAX_PUBLIC_KEY_BYTES: u64 = 1 << 20;
+
 /// A random public number that tells a client's keys apart, so that a reply is not decrypted with the wrong one.
 pub type KeyId = [u8; 8];
 
@@ -30,15 +33,19 @@ pub struct Query {
     pub key: KeyId,
     /// The parameters, through their preset.
     preset: &'static Preset,
+    /// A public key as the contents of a file; there exactly if the preset hides heads.
+    public_key: Vec<u8>,
     /// The b-parts of all pieces, one after the other.
     body: Vec<u8>,
 }
 
 impl Query {
-    /// A query whose pieces are packed in `body`.
+    /// A query whose pieces are packed in `body`. Where the preset hides heads, a public key has to be
+    /// [added](Self::with_public_key).
     ///
     /// # Errors
-    /// [`Error::Count`] if the groups are not of the preset, or the body does not have the size that they imply.
+    /// [`Error::Count`] or [`Error::Layout`] if the groups are not of the preset, or the body does not have the size that
+    /// they imply.
     pub fn new(
         preset: &'static Preset,
         groups: Groups,
@@ -49,13 +56,32 @@ impl Query {
         body: Vec<u8>,
     ) -> Result<Self> {
         groups.check(preset)?;
-        let query = Self { groups, bounds, backbone, seed, key, preset, body };
+        let query = Self { groups, bounds, backbone, seed, key, preset, public_key: Vec::new(), body };
         let expected = query.body_len();
         if query.body.len() != expected {
             let (found, expected) = (query.body.len(), expected.to_string());
             return Err(Error::Count { what: "the number of packed bytes", found, expected });
         }
         Ok(query)
+    }
+
+    /// The query with a public key, as the contents of a file, under which the server hides its head.
+    ///
+    /// # Errors
+    /// [`Error::PublicKey`] if the preset does not hide heads, or the key is too long.
+    pub fn with_public_key(self, public_key: Vec<u8>) -> Result<Self> {
+        if !self.preset.hides {
+            return Err(Error::PublicKey("the preset does not hide heads"));
+        }
+        if public_key.len() as u64 > MAX_PUBLIC_KEY_BYTES {
+            return Err(Error::PublicKey("is too long"));
+        }
+        Ok(Self { public_key, ..self })
+    }
+
+    /// The public key as the contents of a file; empty if there is none.
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
     }
 
     /// The preset.
@@ -100,6 +126,9 @@ impl Query {
         }
         w.array(&self.seed);
         w.array(&self.key);
+        if self.preset.hides {
+            w.blob(&self.public_key);
+        }
         w.array(&self.body);
         frame::encode(Kind::EncryptedFeatures, &self.preset.params.fingerprint(), w.as_bytes())
     }
@@ -112,11 +141,13 @@ impl Query {
         let frame = frame::decode(bytes, Kind::EncryptedFeatures, MAX_BYTES)?;
         let preset = Preset::of(frame.fingerprint)?;
         let mut r = Reader::new(frame.payload);
-        let groups = Groups::read(&mut r, preset.params.degree())?;
+        let groups = Groups::read(&mut r, preset)?;
         let bounds = Bounds { x_max: positive(&mut r, "x_max")?, norm_max: positive(&mut r, "norm_max")? };
         let backbone = if r.flag("backbone given")? { Some(r.array("backbone")?) } else { None };
         let (seed, key) = (r.array("seed")?, r.array("key id")?);
-        let mut query = Self { groups, bounds, backbone, seed, key, preset, body: Vec::new() };
+        let public_key =
+            if preset.hides { r.blob("public key", MAX_PUBLIC_KEY_BYTES)?.to_vec() } else { Vec::new() };
+        let mut query = Self { groups, bounds, backbone, seed, key, preset, public_key, body: Vec::new() };
         query.body = r.bytes("residues", query.body_len())?.to_vec();
         r.finish()?;
         Ok(query)

@@ -1,7 +1,7 @@
 //! The modulus budget under the worst inputs that the bounds allow.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use arras_heads::{Budget, Error, Head, ModelCard, Preset};
+use arras_heads::{Budget, Error, Head, Layout, ModelCard, Preset};
 use arras_wire::corpus::SplitMix64;
 
 fn head(weight: Vec<f32>, bias: Vec<f32>) -> Head {
@@ -33,13 +33,14 @@ fn largest_logit(budget: &Budget, class: usize, row: &[f64], scale: f64) -> i128
     let weights = &budget.weights[class * row.len()..(class + 1) * row.len()];
     let features = row.iter().map(|x| (x.abs() * scale).ceil() as i128 + 21);
     let products = weights.iter().zip(features).map(|(&w, x)| i128::from(w.unsigned_abs()) * x);
-    products.sum::<i128>() + i128::from(budget.bias[class].unsigned_abs())
+    products.sum::<i128>() + budget.bias[class].abs()
 }
 
 #[test]
 fn no_row_within_the_bounds_overflows_and_no_bit_is_wasted() {
     let mut rng = SplitMix64::new(1);
-    for preset in Preset::all() {
+    for preset in Preset::all().iter().filter(|preset| preset.layouts.contains(&Layout::Dot) && !preset.hides)
+    {
         let q = i128::from(preset.params.ring().modulus(0).value());
         for round in 0..200 {
             let (dimension, classes) = (1 + rng.below(900), 1 + rng.below(6));
@@ -102,7 +103,7 @@ fn the_logit_bound_covers_every_rounding() {
                 let integers = row.iter().map(|x| (x * scale).round_ties_even() as i128);
                 let logit =
                     budget.weights.iter().zip(integers).map(|(&w, m)| i128::from(w) * m).sum::<i128>();
-                let logit = (logit + i128::from(budget.bias[0])) as f64 / product;
+                let logit = (logit + budget.bias[0]) as f64 / product;
                 assert!((logit - exact(&row)).abs() <= budget.logit_bound);
             }
         }

@@ -204,7 +204,8 @@ impl<B: Backend> KeySwitchPlan<B> {
             digits: digits.collect::<Result<_>>()?,
             coefficients: Poly::allocate(backend, queue, ring, limbs, batch)?,
             sums: [sum()?, sum()?],
-            down: ModDownPlan::new(backend, queue, tables, limbs, special, batch)?,
+            // Both sums at once.
+            down: ModDownPlan::new(backend, queue, tables, limbs, special, 2 * batch)?,
             batch: 0,
         })
     }
@@ -247,11 +248,12 @@ impl<B: Backend> KeySwitchPlan<B> {
             digits: digits.collect::<Result<_>>()?,
             coefficients: self.coefficients.view_mut().range(range())?,
             sums: [first.view_mut().range(range())?, second.view_mut().range(range())?],
-            down: self.down.parts(batch)?,
+            down: self.down.parts(2 * batch)?,
         })
     }
 
-    /// The extended digits that [`Backend::mod_up`] left behind, one view per digit.
+    /// The extended digits that [`Backend::mod_up`] left behind, one view per digit. [`Backend::key_switch`] need not leave
+    /// any.
     ///
     /// # Errors
     /// None for a plan that has been used.
@@ -282,7 +284,7 @@ impl<B: Backend> KeySwitchPlan<B> {
     }
 
     /// The same sums, and the plan that divides the special primes away: what [`Backend::mod_down`] takes, for callers that
-    /// add to the sums or rotate them first.
+    /// add to the sums or rotate them first. It takes both at once, one after the other in a view.
     ///
     /// # Errors
     /// None for a plan that has been used.
@@ -313,7 +315,7 @@ pub struct KeySwitchParts<'a, B: Backend> {
     pub coefficients: ViewMut<'a, B, Coefficient>,
     /// Room for the two sums, still multiplied by the special primes.
     pub sums: [ViewMut<'a, B, Evaluation>; 2],
-    /// What divides by the special primes.
+    /// What divides both sums by the special primes, one after the other in a view.
     pub down: ModDownParts<'a, B>,
 }
 
@@ -403,8 +405,7 @@ pub fn key_switch<B: Backend>(
     backend.mod_up_parts(queue, tables, parts, d)?;
     backend.gadget_product_parts(queue, tables, parts, key)?;
     let KeySwitchParts { sums, down, .. } = parts;
-    for (sum, out) in sums.iter().zip(out) {
-        backend.mod_down_parts(queue, tables, down, out, &sum.as_view())?;
-    }
-    Ok(())
+    let mut out = ViewMut::concat(out.map(|out| out.map::<B>(|buffer| buffer)))?;
+    let sums = sums.each_ref().map(|sum| sum.as_view());
+    backend.mod_down_parts(queue, tables, down, &mut out, &View::concat(&sums)?)
 }

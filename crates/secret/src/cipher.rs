@@ -1,11 +1,11 @@
 //! A secret key on a backend.
 
-use arras_ckks::{Ciphertext, Context, Plaintext, bytes};
+use arras_ckks::sampling::{Sampler, float, noise, small_polynomials};
+use arras_ckks::{Ciphertext, Context, Plaintext, PublicKey, bytes};
 use arras_heads::query::KeyId;
 use arras_rns::{Backend, Coefficient, Evaluation, Input, LimbSet, Poly, Purpose, SeedLabel};
 use zeroize::Zeroizing;
 
-use crate::sampling::SecretRng;
 use crate::{Error, Result, SecretKey};
 
 /// Encrypts and decrypts under one secret key, which it holds in the evaluation domain on the backend. The memory is
@@ -29,10 +29,6 @@ impl<B: Backend> Drop for Cipher<'_, B> {
     }
 }
 
-/// A public encryption key: an encryption of zero under the secret key.
-#[derive(Debug)]
-pub struct PublicKey<B: Backend>(Ciphertext<B>);
-
 impl<'c, B: Backend> Cipher<'c, B> {
     /// Brings a key to the context's backend.
     ///
@@ -43,15 +39,22 @@ impl<'c, B: Backend> Cipher<'c, B> {
         if ours != theirs {
             return Err(Error::Parameters { key: theirs, context: ours });
         }
-        let secret = upload_small(
-            context,
-            context.params().ring().limbs(),
-            key.coefficients().len(),
-            key.coefficients(),
-        )?;
-        let mut secret = secret.retag();
+        let coefficients = Zeroizing::new(key.coefficients().iter().map(|&x| float(x)).collect::<Vec<_>>());
+        let limbs = context.params().ring().limbs();
+        let mut secret = small_polynomials(context, limbs, coefficients.len(), &coefficients)?.retag();
         context.backend().ntt(context.queue(), context.tables(), &mut secret.view_mut(), Input::InPlace)?;
         Ok(Self { context, id: key.id(), secret })
+    }
+
+    /// A key that is not a [`SecretKey`], such as a sum of several.
+    #[cfg(test)]
+    pub(crate) fn for_tests(context: &'c Context<B>, secret: Poly<B, Coefficient>) -> Self {
+        let mut secret = secret.retag();
+        context
+            .backend()
+            .ntt(context.queue(), context.tables(), &mut secret.view_mut(), Input::InPlace)
+            .unwrap();
+        Self { context, id: KeyId::default(), secret }
     }
 
     /// The id of the key.
@@ -73,44 +76,54 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// as 32 bytes.
     ///
     /// # Errors
-    /// [`Error::Randomness`], or a failing device.
+    /// [`arras_ckks::Error::Randomness`], or a failing device.
     pub fn encrypt(&self, plaintext: &Plaintext<B>) -> Result<Ciphertext<B>> {
-        self.encrypt_with(
-            Some(plaintext),
-            plaintext.poly.limbs(),
-            plaintext.poly.batch(),
-            Purpose::Ciphertext,
-        )
+        let mut rng = Sampler::from_os()?;
+        let label = SeedLabel { seed: rng.bytes(), purpose: Purpose::Ciphertext, object: 0, polynomial: 0 };
+        let (limbs, batch) = (plaintext.poly.limbs(), plaintext.poly.batch());
+        self.encrypt_under(label, &mut rng, Some(plaintext), limbs, batch)
     }
 
     /// A public key for this secret.
     ///
     /// # Errors
-    /// [`Error::Randomness`], or a failing device.
+    /// [`arras_ckks::Error::Randomness`], or a failing device.
     pub fn public_key(&self) -> Result<PublicKey<B>> {
-        self.encrypt_with(None, self.context.params().limbs(), 1, Purpose::PublicKey).map(PublicKey)
+        let mut rng = Sampler::from_os()?;
+        let label = SeedLabel { seed: rng.bytes(), purpose: Purpose::PublicKey, object: 0, polynomial: 0 };
+        self.encrypt_under(label, &mut rng, None, self.context.params().limbs(), 1).map(PublicKey::new)
     }
 
-    fn encrypt_with(
+    /// (m + e - a s, a) with a expanded from the label. No two messages may ever meet the same key and label: their
+    /// difference would be public.
+    pub(crate) fn encrypt_under(
         &self,
+        label: SeedLabel,
+        rng: &mut Sampler,
         plaintext: Option<&Plaintext<B>>,
         limbs: LimbSet,
         batch: usize,
-        purpose: Purpose,
     ) -> Result<Ciphertext<B>> {
         let (backend, queue, tables) = (self.context.backend(), self.context.queue(), self.context.tables());
-        let mut rng = SecretRng::from_os()?;
-        let label = SeedLabel { seed: rng.bytes(), purpose, object: 0, polynomial: 0 };
         let mask = self.mask(label, limbs, batch)?;
-        let mut body = noise(self.context, &mut rng, limbs, batch)?;
-        let mut product = self.context.allocate(limbs, batch)?;
+        // a s - e first: the noise is as likely as its negative.
+        let mut body = noise(self.context, rng, limbs, batch)?;
         let secret = self.secret(limbs, batch)?;
-        backend.multiply(queue, tables, &mut product.view_mut(), mask.view().into(), &secret)?;
-        backend.sub(queue, tables, &mut body.view_mut(), Input::InPlace, &product.view())?;
-        // With the public mask, the product alone gives the secret.
-        backend.wipe(queue, product.buffer_mut())?;
+        backend.multiply_accumulate(queue, tables, &mut body.view_mut(), &mask.view(), &secret)?;
         if let Some(plaintext) = plaintext {
-            backend.add(queue, tables, &mut body.view_mut(), Input::InPlace, &plaintext.poly.view())?;
+            let ring = self.context.params().ring();
+            let minus_one: Vec<u64> = limbs.iter().map(|limb| ring.modulus(limb).value() - 1).collect();
+            let message = Some(plaintext.poly.view());
+            backend.scale_add(
+                queue,
+                tables,
+                &mut body.view_mut(),
+                Input::InPlace,
+                &minus_one,
+                message.as_ref(),
+            )?;
+        } else {
+            backend.negate(queue, tables, &mut body.view_mut(), Input::InPlace)?;
         }
         let scale = plaintext.map_or(1.0, |plaintext| plaintext.scale);
         Ok(Ciphertext { components: vec![body, mask], scale, seed: Some(label) })
@@ -152,8 +165,11 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let mut poly: Poly<B, Evaluation> = self.context.allocate(limbs, batch)?;
         // Horner's rule, from the highest component down.
         let mut components = ciphertext.components.iter().rev();
-        if let Some(highest) = components.next() {
-            backend.copy(queue, &mut poly.view_mut(), &highest.view())?;
+        if let (Some(highest), next) = (components.next(), components.next()) {
+            backend.copy(queue, &mut poly.view_mut(), &next.unwrap_or(highest).view())?;
+            if next.is_some() {
+                backend.multiply_accumulate(queue, tables, &mut poly.view_mut(), &highest.view(), &secret)?;
+            }
         }
         for component in components {
             backend.multiply(queue, tables, &mut poly.view_mut(), Input::InPlace, &secret)?;
@@ -161,85 +177,4 @@ impl<'c, B: Backend> Cipher<'c, B> {
         }
         Ok(Plaintext { poly, scale: ciphertext.scale })
     }
-}
-
-impl<B: Backend> PublicKey<B> {
-    /// Public-key encryption: u (b, a) + (m + e0, e1) with u ternary.
-    ///
-    /// # Errors
-    /// [`Error::Randomness`], or a failing device.
-    pub fn encrypt(&self, context: &Context<B>, plaintext: &Plaintext<B>) -> Result<Ciphertext<B>> {
-        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-        let (limbs, batch) = (plaintext.poly.limbs(), plaintext.poly.batch());
-        let mut rng = SecretRng::from_os()?;
-        let mut blinding = Zeroizing::new(vec![0; batch * context.params().degree()]);
-        blinding.iter_mut().for_each(|u| *u = rng.ternary());
-        let mut u = upload_small(context, limbs, context.params().degree(), &blinding)?.retag();
-        backend.ntt(queue, tables, &mut u.view_mut(), Input::InPlace)?;
-        let components = self.0.components.iter().map(|component| {
-            let mut out = noise(context, &mut rng, limbs, batch)?;
-            let key = component.view().with_limbs(limbs)?.repeat(batch);
-            backend.multiply_accumulate(queue, tables, &mut out.view_mut(), &u.view(), &key)?;
-            Ok(out)
-        });
-        let mut components = components.collect::<Result<Vec<_>>>()?;
-        backend.wipe(queue, u.buffer_mut())?;
-        backend.add(queue, tables, &mut components[0].view_mut(), Input::InPlace, &plaintext.poly.view())?;
-        Ok(Ciphertext { components, scale: plaintext.scale, seed: None })
-    }
-
-    /// The key as the contents of a file.
-    ///
-    /// # Errors
-    /// A failing device.
-    pub fn to_bytes(&self, context: &Context<B>) -> Result<Vec<u8>> {
-        Ok(bytes::encode_public_key(context, &self.0)?)
-    }
-
-    /// Reads [`to_bytes`](Self::to_bytes).
-    ///
-    /// # Errors
-    /// [`Error::Ckks`] if the bytes are damaged or belong to other parameters.
-    pub fn from_bytes(context: &Context<B>, bytes: &[u8]) -> Result<Self> {
-        Ok(Self(bytes::decode_public_key(context, bytes)?))
-    }
-}
-
-/// Fresh noise in the evaluation domain.
-pub(crate) fn noise<B: Backend>(
-    context: &Context<B>,
-    rng: &mut SecretRng,
-    limbs: LimbSet,
-    batch: usize,
-) -> Result<Poly<B, Evaluation>> {
-    let degree = context.params().degree();
-    let mut small = Zeroizing::new(vec![0; batch * degree]);
-    small.iter_mut().for_each(|e| *e = rng.noise());
-    let mut poly = upload_small(context, limbs, degree, &small)?.retag();
-    context.backend().ntt(context.queue(), context.tables(), &mut poly.view_mut(), Input::InPlace)?;
-    Ok(poly)
-}
-
-/// Residues of small integers, `row` of them per polynomial; the other coefficients are 0.
-pub(crate) fn upload_small<B: Backend>(
-    context: &Context<B>,
-    limbs: LimbSet,
-    row: usize,
-    small: &[i8],
-) -> Result<Poly<B, Coefficient>> {
-    let (ring, degree) = (context.params().ring(), context.params().degree());
-    let mut words = Zeroizing::new(vec![0u64; small.len() / row * limbs.len() * degree]);
-    let mut rows = words.chunks_exact_mut(degree);
-    for small in small.chunks_exact(row) {
-        for (limb, words) in limbs.iter().zip(&mut rows) {
-            let q = ring.modulus(limb).value();
-            for (word, &x) in words.iter_mut().zip(small) {
-                // Adds q where x is negative, without a branch.
-                *word = i64::from(x).wrapping_add((i64::from(x) >> 63) & q as i64) as u64;
-            }
-        }
-    }
-    let mut poly = context.allocate(limbs, small.len() / row)?;
-    context.backend().upload(context.queue(), &mut poly.view_mut(), &words)?;
-    Ok(poly)
 }

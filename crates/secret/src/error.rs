@@ -7,9 +7,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system gave no randomness.
-    #[error("no randomness from the operating system: {0}")]
-    Randomness(getrandom::Error),
     /// Parameters, plaintexts or ciphertexts do not fit.
     #[error(transparent)]
     Ckks(#[from] arras_ckks::Error),

@@ -4,9 +4,8 @@ use arras_ckks::keys::{RELINEARISATION, mask_labels};
 use arras_ckks::{Context, SwitchingKey};
 use arras_rns::{Backend, Evaluation, Input, LimbSet, Poly, View};
 
-use crate::cipher::noise;
-use crate::sampling::SecretRng;
 use crate::{Cipher, Result};
+use arras_ckks::sampling::{Sampler, noise};
 
 /// Polynomials from which the secret follows: overwritten, in queue order, when dropped.
 struct Wiped<'c, B: Backend> {
@@ -32,7 +31,7 @@ impl<B: Backend> Cipher<'_, B> {
     ///
     /// # Errors
     /// [`Error::Ckks`](crate::Error::Ckks) if there is no such level or there are no special primes;
-    /// [`Error::Randomness`](crate::Error::Randomness), or a failing device.
+    /// [`arras_ckks::Error::Randomness`], or a failing device.
     pub fn relinearisation_key(&self, level: usize) -> Result<SwitchingKey<B>> {
         self.switching_key(RELINEARISATION, level)
     }
@@ -48,6 +47,14 @@ impl<B: Backend> Cipher<'_, B> {
                 arras_rns::Error::shape("Galois key", "element", 0, format!("odd and below {end}")).into()
             );
         }
+        self.switching_key(element, level)
+    }
+
+    /// The key of an element, or for [`RELINEARISATION`] that of products: what a plan lists.
+    ///
+    /// # Errors
+    /// As [`relinearisation_key`](Self::relinearisation_key), and if the element is even or not below 2N.
+    pub fn evaluation_key(&self, element: usize, level: usize) -> Result<SwitchingKey<B>> {
         self.switching_key(element, level)
     }
 
@@ -67,7 +74,7 @@ impl<B: Backend> Cipher<'_, B> {
             (context.params(), context.backend(), context.queue(), context.tables());
         SwitchingKey::<B>::check(params, element, level)?;
         let (limbs, digits) = (params.key_limbs(level), params.digits_at(level));
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let seed = rng.bytes();
         let mut body = noise(context, &mut rng, limbs, digits.len())?;
         let mut product = Wiped::allocate(context, limbs, digits.len())?;

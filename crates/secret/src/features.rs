@@ -1,19 +1,25 @@
 //! The client's side of an encrypted head: requests out, logits in.
 
-use arras_ckks::Context;
+use arras_ckks::encoder::SlotEncoder;
+use arras_ckks::fft::Complex;
+use arras_ckks::sampling::{Sampler, float, small_polynomials};
+use arras_ckks::{Context, Plaintext, Slots};
 use arras_heads::layout::{Groups, Layout, Piece};
 use arras_heads::preset::Bounds;
 use arras_heads::query::KeyId;
 use arras_heads::reply::PackedPiece;
 use arras_heads::{Preset, Query, Reply};
 use arras_rns::backend::{Packing, Quantise};
-use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Purpose, SeedLabel};
+use arras_rns::{
+    Backend, Coefficient, Evaluation, Input, LimbSet, Modulus, Poly, Positions, Purpose, Ring, SeedLabel,
+};
 use arras_wire::bits;
 use zeroize::Zeroizing;
 
-use crate::cipher::upload_small;
-use crate::sampling::SecretRng;
 use crate::{Cipher, Error, Result};
+
+/// Most primes of a preset for encrypted heads.
+const MAX_LIMBS: usize = 8;
 
 /// Features as scaled integers in polynomials, not yet encrypted. Overwritten, in queue order, when dropped.
 pub struct EncodedFeatures<'c, B: Backend> {
@@ -68,14 +74,14 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// Encrypts encoded features under a fresh seed. Only the coefficients that the server's product looks at are sent.
     ///
     /// # Errors
-    /// [`crate::Error::Randomness`], or a failing device.
+    /// [`arras_ckks::Error::Randomness`], or a failing device.
     pub fn encrypt_encoded(
         &self,
         encoded: &EncodedFeatures<'_, B>,
         backbone: Option<[u8; 32]>,
     ) -> Result<Query> {
         let preset = Preset::of(self.context().params().fingerprint())?;
-        let mut rng = SecretRng::from_os()?;
+        let mut rng = Sampler::from_os()?;
         let seed = rng.bytes();
         let mut body = Vec::new();
         for (piece, message) in &encoded.messages {
@@ -85,7 +91,11 @@ impl<'c, B: Backend> Cipher<'c, B> {
             self.pack(piece, &b, &mut body)?;
             self.context().backend().wipe(self.context().queue(), b.buffer_mut())?;
         }
-        Ok(Query::new(preset, encoded.groups, encoded.bounds, backbone, seed, self.key_id(), body)?)
+        let query = Query::new(preset, encoded.groups, encoded.bounds, backbone, seed, self.key_id(), body)?;
+        if !preset.hides {
+            return Ok(query);
+        }
+        Ok(query.with_public_key(self.public_key()?.to_bytes(self.context())?)?)
     }
 
     /// [`encode_features`](Self::encode_features) and [`encrypt_encoded`](Self::encrypt_encoded).
@@ -108,7 +118,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
         piece: &Piece,
         message: &Poly<B, Coefficient>,
         label: SeedLabel,
-        rng: &mut SecretRng,
+        rng: &mut Sampler,
     ) -> Result<Poly<B, Coefficient>> {
         let context = self.context();
         let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
@@ -117,8 +127,8 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let mut product = self.times_secret(mask)?;
         let count = piece.packing.coefficients();
         let mut small = Zeroizing::new(vec![0; piece.polynomials * count]);
-        small.iter_mut().for_each(|e| *e = rng.noise());
-        let mut b = upload_small(context, limbs, count, &small)?;
+        rng.noise(&mut small, float);
+        let mut b = small_polynomials(context, limbs, count, &small)?;
         backend.add(queue, tables, &mut b.view_mut(), Input::InPlace, &message.view())?;
         backend.sub(queue, tables, &mut b.view_mut(), Input::InPlace, &product.view())?;
         backend.wipe(queue, product.buffer_mut())?;
@@ -127,6 +137,41 @@ impl<'c, B: Backend> Cipher<'c, B> {
 
     /// The scaled features where the layout wants them.
     fn quantise(&self, groups: &Groups, piece: &Piece, features: &[f32]) -> Result<Poly<B, Coefficient>> {
+        if groups.layout.in_slots() {
+            return self.encode_slots(groups, piece, features);
+        }
+        self.quantise_coefficients(groups, piece, features)
+    }
+
+    /// As polynomials whose slots are the features.
+    fn encode_slots(&self, groups: &Groups, piece: &Piece, features: &[f32]) -> Result<Poly<B, Coefficient>> {
+        let context = self.context();
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let encoder = SlotEncoder::new(groups.degree, Slots::GENERATOR)?;
+        let (slots, per_polynomial) = (encoder.slots(), groups.images_per_polynomial());
+        let mut values = vec![Complex::default(); piece.polynomials * slots];
+        for (image, row) in features.chunks_exact(groups.dimension).enumerate() {
+            for (j, &x) in row.iter().enumerate() {
+                let (polynomial, slot) = match groups.layout {
+                    Layout::Slots => (j, image),
+                    _ => (image / per_polynomial, j * per_polynomial + image % per_polynomial),
+                };
+                values[polynomial * slots + slot] = Complex::new(x.into(), 0.0);
+            }
+        }
+        let params = context.params();
+        let plaintext = encoder.encode(context, &values, slots, params.scale(), params.max_level())?;
+        let mut message = plaintext.poly.retag();
+        backend.intt(queue, tables, &mut message.view_mut(), Input::InPlace)?;
+        Ok(message)
+    }
+
+    fn quantise_coefficients(
+        &self,
+        groups: &Groups,
+        piece: &Piece,
+        features: &[f32],
+    ) -> Result<Poly<B, Coefficient>> {
         let context = self.context();
         let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
         let values: Zeroizing<Vec<u64>> =
@@ -136,7 +181,7 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let count = piece.packing.coefficients();
         let (batch_stride, coefficient_stride) = match groups.layout {
             Layout::Dot => (count, 1),
-            Layout::Transposed => (1, groups.dimension),
+            _ => (1, groups.dimension),
         };
         let scale_bits = context.params().spec().scale_bits as i32;
         let how = Quantise { first: 0, batch_stride, coefficient_stride, count, scale_bits };
@@ -149,28 +194,37 @@ impl<'c, B: Backend> Cipher<'c, B> {
     /// Appends the packed coefficients of a piece.
     fn pack(&self, piece: &Piece, b: &Poly<B, Coefficient>, body: &mut Vec<u8>) -> Result<()> {
         let context = self.context();
-        let (degree, q) = (context.params().degree(), context.params().ring().modulus(0));
+        let (degree, ring, limbs) = (context.params().degree(), context.params().ring(), b.limbs());
         let mut words = Zeroizing::new(vec![0; b.extent().words()]);
         context.backend().download(context.queue(), &b.view(), &mut words)?;
-        let pack = |row: &[u64], body: &mut Vec<u8>| {
-            bits::pack(row, q.bits(), body).map_err(|problem| arras_wire::Error::field("residues", problem))
+        let pack = |row: &[u64], limb, body: &mut Vec<u8>| {
+            let bits = ring.modulus(limb).bits();
+            bits::pack(row, bits, body).map_err(|problem| arras_wire::Error::field("residues", problem))
         };
         match piece.packing {
             Packing::ByPolynomial { coefficients } => {
-                words.chunks_exact(degree).try_for_each(|row| pack(&row[..coefficients], body))?;
+                let rows =
+                    words.chunks_exact(degree).zip(limbs.iter().collect::<Vec<_>>().into_iter().cycle());
+                rows.into_iter().try_for_each(|(row, limb)| pack(&row[..coefficients], limb, body))?;
             }
             Packing::ByCoefficient { coefficients } => {
                 // A cache line of every polynomial at a time: rows alone would touch each line eight times.
                 const LINE: usize = 8;
-                let mut rows = vec![0; LINE * piece.polynomials];
+                let (width, stride) = (piece.polynomials, limbs.len() * degree);
+                let mut rows = vec![0; limbs.len() * LINE * width];
                 for start in (0..coefficients).step_by(LINE) {
                     let count = LINE.min(coefficients - start);
-                    for (j, polynomial) in words.chunks_exact(degree).enumerate() {
-                        for (i, &word) in polynomial[start..start + count].iter().enumerate() {
-                            rows[i * piece.polynomials + j] = word;
+                    for (l, rows) in rows.chunks_exact_mut(LINE * width).enumerate() {
+                        for (j, polynomial) in words.chunks_exact(stride).enumerate() {
+                            let line = &polynomial[l * degree + start..][..count];
+                            line.iter().enumerate().for_each(|(i, &word)| rows[i * width + j] = word);
                         }
                     }
-                    rows.chunks_exact(piece.polynomials).take(count).try_for_each(|row| pack(row, body))?;
+                    for i in 0..count {
+                        for (l, limb) in limbs.iter().enumerate() {
+                            pack(&rows[(l * LINE + i) * width..][..width], limb, body)?;
+                        }
+                    }
                 }
             }
         }
@@ -195,51 +249,147 @@ impl<'c, B: Backend> Cipher<'c, B> {
             let hex = |id: KeyId| id.iter().map(|byte| format!("{byte:02x}")).collect();
             return Err(Error::Key { reply: hex(reply.key), key: hex(self.key_id()) });
         }
-        // A trimmed coefficient counts in units of q / 2^bits.
-        let modulus = params.ring().modulus(0).value() as f64;
-        let scales = 2f64.powi(reply.bits as i32) * params.scale() * f64::from(reply.weight_scale);
-        let unit = modulus / scales;
-        let mut logits = vec![0.0; reply.groups.images * reply.classes];
+        let (groups, unit) = (&reply.groups, reply.unit());
+        let encoder = SlotEncoder::new(params.degree(), Slots::GENERATOR)?;
+        let mut logits = vec![0.0; groups.images * reply.classes];
         for (piece, packed) in reply.pieces() {
+            let positions = groups.reply_positions(&piece, reply.classes);
             let phases = self.phases(reply, &piece, packed)?;
-            let count = reply.groups.reply_positions(&piece).count;
+            let (values, stride) = match groups.layout.in_slots() {
+                true => (self.slots(&encoder, positions, &phases)?, encoder.slots()),
+                false => (phases.iter().map(|&phase| phase as f64).collect(), positions.count),
+            };
             for image in 0..piece.images {
                 for class in 0..reply.classes {
-                    let (polynomial, position) = reply.groups.locate(&piece, image, class);
-                    let phase = phases[polynomial * count + position];
-                    logits[(piece.first_image + image) * reply.classes + class] = phase as f64 * unit;
+                    let (polynomial, place) = groups.locate(&piece, image, class);
+                    let value = values[polynomial * stride + place];
+                    logits[(piece.first_image + image) * reply.classes + class] = value * unit;
                 }
             }
         }
         Ok(logits)
     }
 
-    /// c0 + c1 s at the positions of the logits, centred modulo `2^bits`.
+    /// c0 + c1 s + c2 s^2 at the positions that logits depend on, centred modulo `2^bits`.
     ///
-    /// The product with the secret is computed modulo q: with c1 centred it stays below N 2^(bits-1) < q/2, so the
-    /// integer is exact and can be reduced modulo `2^bits` afterwards.
+    /// The products with the secret are computed modulo Q: with centred components they stay below
+    /// `N 2^(bits-1)`, or `N (N + 1) 2^(bits-1)` with three components, which is below Q/2, so that the integers are exact
+    /// and can be reduced modulo `2^bits` afterwards.
     fn phases(&self, reply: &Reply, piece: &Piece, packed: PackedPiece<'_>) -> Result<Vec<i64>> {
         let context = self.context();
-        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-        let (degree, q) = (context.params().degree(), context.params().ring().modulus(0));
+        let (backend, queue) = (context.backend(), context.queue());
+        let (params, degree) = (context.params(), context.params().degree());
         let polynomials = reply.groups.reply_polynomials(piece, reply.classes);
-        let positions = reply.groups.reply_positions(piece);
-        let mut words = Zeroizing::new(unpack_rows(packed.masks, polynomials, degree, reply.bits)?);
-        words.iter_mut().for_each(|x| *x = q.reduce_signed(centre(*x, reply.bits).into()));
-        let mut masks: Poly<B, Coefficient> = context.allocate(context.params().limbs(), polynomials)?;
-        backend.upload(queue, &mut masks.view_mut(), &words)?;
-        let mut masks: Poly<B, Evaluation> = masks.retag();
-        backend.ntt(queue, tables, &mut masks.view_mut(), Input::InPlace)?;
-        let mut product = self.times_secret(masks)?;
+        let positions = reply.groups.reply_positions(piece, reply.classes);
+        let limbs = if reply.groups.layout.in_slots() { params.limbs() } else { params.limbs_at(0) };
+        let component = packed.masks.len() / (reply.components() - 1);
+        // Horner's rule, from the highest component down.
+        let mut product: Option<Poly<B, Coefficient>> = None;
+        for masks in packed.masks.chunks_exact(component).rev() {
+            let masks = unpack_rows(masks, polynomials, degree, reply.bits)?;
+            product = Some(self.times_secret(self.sum(limbs, &masks, reply.bits, product)?)?);
+        }
+        let Some(mut product) = product else { return Ok(Vec::new()) };
+        let mut words = Zeroizing::new(vec![0; product.extent().words()]);
         backend.download(queue, &product.view(), &mut words)?;
         backend.wipe(queue, product.buffer_mut())?;
         let bodies = unpack_rows(packed.logits, polynomials, positions.count, reply.bits)?;
-        let phase = |(row, body): (&[u64], &[u64])| -> Vec<i64> {
-            let at =
-                |(i, &b): (usize, &u64)| centre(q.centre(row[i]).wrapping_add_unsigned(b) as u64, reply.bits);
+        let lift = Lift::new(params.ring(), limbs);
+        let phase = |(rows, body): (&[u64], &[u64])| -> Vec<i64> {
+            let at = |(i, &b): (usize, &u64)| {
+                let product = lift.low_bits(rows.iter().skip(i).step_by(degree).copied());
+                centre(product.wrapping_add(b), reply.bits)
+            };
             positions.iter().zip(body).map(at).collect()
         };
-        Ok(words.chunks_exact(degree).zip(bodies.chunks_exact(positions.count)).flat_map(phase).collect())
+        let rows = words.chunks_exact(limbs.len() * degree).zip(bodies.chunks_exact(positions.count));
+        Ok(rows.flat_map(phase).collect())
+    }
+
+    /// Trimmed coefficients, centred, plus `rest`, in the evaluation domain.
+    fn sum(
+        &self,
+        limbs: LimbSet,
+        words: &[u64],
+        bits: u32,
+        rest: Option<Poly<B, Coefficient>>,
+    ) -> Result<Poly<B, Evaluation>> {
+        let context = self.context();
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let (ring, degree) = (context.params().ring(), context.params().degree());
+        let residues = words.chunks_exact(degree).flat_map(|row| limbs.iter().map(move |limb| (row, limb)));
+        let residues: Vec<u64> = residues
+            .flat_map(|(row, limb)| {
+                let q = ring.modulus(limb);
+                row.iter().map(move |&x| q.reduce_signed(centre(x, bits).into()))
+            })
+            .collect();
+        let mut poly: Poly<B, Coefficient> = context.allocate(limbs, words.len() / degree)?;
+        backend.upload(queue, &mut poly.view_mut(), &residues)?;
+        if let Some(mut rest) = rest {
+            backend.add(queue, tables, &mut poly.view_mut(), Input::InPlace, &rest.view())?;
+            backend.wipe(queue, rest.buffer_mut())?;
+        }
+        let mut poly = poly.retag();
+        backend.ntt(queue, tables, &mut poly.view_mut(), Input::InPlace)?;
+        Ok(poly)
+    }
+
+    /// The real parts of the slots of polynomials that are given by their coefficients at `positions`.
+    fn slots(&self, encoder: &SlotEncoder, positions: Positions, phases: &[i64]) -> Result<Vec<f64>> {
+        let context = self.context();
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let (limbs, degree) = (context.params().limbs(), context.params().degree());
+        let rows = phases.chunks_exact(positions.count);
+        let mut words = Zeroizing::new(vec![0; rows.len() * limbs.len() * degree]);
+        for (row, words) in rows.zip(words.chunks_exact_mut(limbs.len() * degree)) {
+            for (limb, words) in limbs.iter().zip(words.chunks_exact_mut(degree)) {
+                let q = context.params().ring().modulus(limb);
+                for (at, &phase) in positions.iter().zip(row) {
+                    words[at] = q.reduce_signed(phase.into());
+                }
+            }
+        }
+        let mut poly: Poly<B, Coefficient> = context.allocate(limbs, phases.len() / positions.count)?;
+        backend.upload(queue, &mut poly.view_mut(), &words)?;
+        let mut poly = poly.retag();
+        backend.ntt(queue, tables, &mut poly.view_mut(), Input::InPlace)?;
+        let values = encoder.decode(context, &Plaintext { poly, scale: 1.0 })?;
+        Ok(values.into_iter().map(|z| z.re).collect())
+    }
+}
+
+/// From residues to the low 64 bits of the centred integer, in balanced mixed radix:
+/// `d_0 + q_0 (d_1 + q_1 (d_2 + ..))` with every digit in `(-q_i/2, q_i/2]`.
+struct Lift {
+    moduli: Vec<Modulus>,
+    /// `inverses[i][j] = q_j^-1 mod q_i` for `j < i`.
+    inverses: Vec<Vec<u64>>,
+}
+
+impl Lift {
+    fn new(ring: &Ring, limbs: LimbSet) -> Self {
+        let moduli: Vec<Modulus> = limbs.iter().map(|limb| ring.modulus(limb)).collect();
+        let inverses = moduli.iter().enumerate().map(|(i, q)| {
+            moduli[..i].iter().map(|other| q.inverse(q.reduce(other.value().into()))).collect()
+        });
+        Self { inverses: inverses.collect(), moduli }
+    }
+
+    fn low_bits(&self, residues: impl Iterator<Item = u64>) -> u64 {
+        let mut digits: [i64; MAX_LIMBS] = [0; MAX_LIMBS];
+        let (mut sum, mut radix) = (0u64, 1u64);
+        for (i, ((mut residue, q), inverses)) in
+            residues.zip(&self.moduli).zip(&self.inverses).enumerate().take(MAX_LIMBS)
+        {
+            for (&digit, &inverse) in digits.iter().zip(inverses) {
+                residue = q.mul(q.sub(residue, q.reduce_signed(digit.into())), inverse);
+            }
+            digits[i] = q.centre(residue);
+            sum = sum.wrapping_add(radix.wrapping_mul(digits[i] as u64));
+            radix = radix.wrapping_mul(q.value());
+        }
+        sum
     }
 }
 

@@ -7,7 +7,7 @@ use arras_wire::{Reader, Writer};
 use zeroize::Zeroizing;
 
 use crate::Result;
-use crate::sampling::SecretRng;
+use arras_ckks::sampling::Sampler;
 
 /// A uniform ternary secret. Overwritten when dropped; has no `Debug` output beyond its parameters.
 pub struct SecretKey {
@@ -26,15 +26,15 @@ impl SecretKey {
     /// A fresh key.
     ///
     /// # Errors
-    /// [`Error::Randomness`](crate::Error::Randomness).
+    /// [`arras_ckks::Error::Randomness`].
     pub fn generate(params: &Params) -> Result<Self> {
-        Ok(Self::sample(params, &mut SecretRng::from_os()?))
+        Ok(Self::sample(params, &mut Sampler::from_os()?))
     }
 
-    pub(crate) fn sample(params: &Params, rng: &mut SecretRng) -> Self {
+    pub(crate) fn sample(params: &Params, rng: &mut Sampler) -> Self {
         let id = rng.bytes();
         let mut coefficients = Zeroizing::new(vec![0; params.degree()]);
-        coefficients.iter_mut().for_each(|coefficient| *coefficient = rng.ternary());
+        rng.ternary(&mut coefficients, |x| x);
         Self { params: params.clone(), id, coefficients }
     }
 
@@ -90,13 +90,13 @@ mod tests {
     use std::path::Path;
 
     use super::SecretKey;
-    use crate::sampling::SecretRng;
+    use arras_ckks::sampling::Sampler;
 
     /// Pins the file and how coefficients are drawn; `ARRAS_BLESS=1` writes it if it is missing.
     #[test]
     fn the_format_has_not_changed() {
         let params = &arras_heads::Preset::named("linear").unwrap().params;
-        let key = SecretKey::sample(params, &mut SecretRng::for_tests(7));
+        let key = SecretKey::sample(params, &mut Sampler::for_tests(7));
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
         assert!(arras_wire::corpus::is_golden(&folder, "secret-key.bin", &key.to_bytes()).unwrap());
     }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use arras_ckks::Context;
+use arras_ckks::sampling::Sampler;
 use arras_cpu::Cpu;
 use arras_heads::{Groups, Layout, Preset, Reply};
-use arras_secret::sampling::SecretRng;
 use arras_secret::{Cipher, SecretKey, fuzz_one};
 use arras_wire::corpus::{drive, is_golden};
 use arras_wire::frame::{self, Kind};
@@ -20,6 +20,8 @@ fn no_mutant_breaks_an_invariant() {
     for (from, name) in [
         ("heads", "reply-dot.bin"),
         ("heads", "reply-transposed.bin"),
+        ("heads", "reply-slots.bin"),
+        ("heads", "reply-rotations.bin"),
         ("ckks", "ciphertext-three.bin"),
         ("ckks", "public-key.bin"),
     ] {
@@ -56,7 +58,7 @@ fn nothing_secret_is_printed() {
     let print = params.fingerprint();
     assert_eq!(format!("{key:?}"), format!("SecretKey(parameters {print})"));
     assert_eq!(format!("{cipher:?}"), format!("Cipher(parameters {print})"));
-    assert_eq!(format!("{:#?}", SecretRng::from_os().unwrap()), "SecretRng");
+    assert_eq!(format!("{:#?}", Sampler::from_os().unwrap()), "Sampler");
     let plain = cipher.decrypt(&cipher.encrypt(&zeros(&context)).unwrap()).unwrap();
     assert_eq!(format!("{plain:?}"), "Plaintext { poly: Poly<evaluation>[1][{0}][2048], scale: 1024.0 }");
 }

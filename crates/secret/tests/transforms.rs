@@ -283,3 +283,51 @@ fn a_chain_of_squares_keeps_its_predicted_precision() {
     assert!(bound < 2f64.powi(-23), "{bound:e}");
     assert!(evaluator.square(&a).is_err());
 }
+
+fn rotations_are_summed<B: Backend>(backend: B, params: Params, level: usize) {
+    let context = Context::new(backend, params.clone()).unwrap();
+    let (cipher, encoder) = (cipher(&context), SlotEncoder::new(params.degree(), 5).unwrap());
+    let evaluator = Evaluator::new(&context);
+    let count = encoder.slots();
+    let x = slots(2, 2 * count);
+    let a = encrypt(&cipher, &encoder, &x, level);
+    let mut workspace = Workspace::new(&context, level..=level, 2).unwrap();
+    let all = [0, 1, 8, -3, 500];
+    let elements = encoder.group().elements(all).unwrap();
+    let mut keys =
+        EvaluationKeys::from_keys(&context, &cipher.galois_keys(&elements, level).unwrap()).unwrap();
+    for steps in [&all[..], &[0], &[8, 8], &[]] {
+        let found = evaluator.sum_of_rotations(&a, steps, &keys, &mut workspace).unwrap();
+        let expected = steps.iter().fold(vec![Complex::default(); x.len()], |sum, &step| {
+            sum.into_iter().zip(rotated(&x, count, step)).map(|(a, b)| a + b).collect()
+        });
+        let terms = steps.len() as f64 + 1.0;
+        let bound = terms * slot_bound(&params, FRESH + 2.0 * switching(&params, level), a.scale);
+        let error = worst(&decrypt(&cipher, &encoder, &found), &expected);
+        assert!(error < bound, "{steps:?}: {error:e} {bound:e}");
+    }
+    // One rotation is that of the definition, bit for bit: dividing commutes with what is a multiple of P.
+    let alone = evaluator.sum_of_rotations(&a, &[-3], &keys, &mut workspace).unwrap();
+    let rotation = evaluator.rotate(&a, -3, &keys, &mut workspace).unwrap();
+    assert!(residues(&context, &alone) == residues(&context, &rotation));
+    keys.remove(encoder.group().element(8).unwrap());
+    let error = evaluator.sum_of_rotations(&a, &all, &keys, &mut workspace).unwrap_err().to_string();
+    assert!(
+        error.contains("sum of rotations: there is no key") && error.contains("rotation by 8"),
+        "{error}"
+    );
+    let error = evaluator.sum_of_rotations(&a, &[1, count as i64], &keys, &mut workspace).unwrap_err();
+    assert_eq!(error.to_string(), format!("rotation by {count} is beyond the {count} slots"));
+}
+
+#[test]
+fn sums_of_rotations() {
+    for params in sets() {
+        rotations_are_summed(Cpu::sequential(), params.clone(), params.max_level() - 1);
+    }
+}
+
+#[test]
+fn sums_of_rotations_on_a_strict_backend() {
+    rotations_are_summed(Opaque::new(Cpu::sequential()), params(2048, &[50, 40, 40], &[50], 3, 40), 2);
+}

@@ -93,17 +93,48 @@ fn check_residues(values: &[u64], modulus: u64) -> Result<(), Problem> {
     if modulus < 2 {
         return Err(Problem::Width { width: width_of(modulus), modulus });
     }
+    // Without an early end first, so that several are compared at a time.
+    if values.iter().fold(true, |all, &value| all & (value < modulus)) {
+        return Ok(());
+    }
     match values.iter().enumerate().find(|(_, value)| **value >= modulus) {
         Some((index, value)) => Err(Problem::Residue { index, value: *value, modulus }),
         None => Ok(()),
     }
 }
 
-/// Packs values already known to fit, a word at a time.
+/// Packs values already known to fit.
 fn append(values: &[u64], width: u32, out: &mut Vec<u8>) {
     let start = out.len();
-    out.resize(start + packed_len(values.len(), width), 0);
-    let row = &mut out[start..];
+    let end = start + packed_len(values.len(), width);
+    // Room for the last store of whole words.
+    out.resize(end + 8, 0);
+    if width <= 56 {
+        append_shifted(values, width, &mut out[start..]);
+    } else {
+        append_words(values, width, &mut out[start..]);
+    }
+    out.truncate(end);
+}
+
+/// A store per value: at its byte, together with the bits that the values before left there, at most seven. Nothing
+/// branches.
+fn append_shifted(values: &[u64], width: u32, row: &mut [u8]) {
+    let (mut pending, mut filled, mut at) = (0u64, 0, 0);
+    for value in values {
+        pending |= value << filled;
+        filled += width;
+        if let Some(bytes) = row.get_mut(at..at + 8) {
+            bytes.copy_from_slice(&pending.to_le_bytes());
+        }
+        at += filled as usize / 8;
+        pending >>= filled & !7;
+        filled &= 7;
+    }
+}
+
+/// A word at a time, for any width.
+fn append_words(values: &[u64], width: u32, row: &mut [u8]) {
     let (mut pending, mut filled, mut at) = (0u128, 0, 0);
     for value in values {
         pending |= u128::from(*value) << filled;
@@ -115,8 +146,7 @@ fn append(values: &[u64], width: u32, out: &mut Vec<u8>) {
             at += 8;
         }
     }
-    let tail = &mut row[at..];
-    tail.copy_from_slice(&pending.to_le_bytes()[..tail.len()]);
+    row[at..at + 8].copy_from_slice(&(pending as u64).to_le_bytes());
 }
 
 /// The `SIZE` bytes from `at`, zero beyond the end.

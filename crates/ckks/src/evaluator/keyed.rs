@@ -1,7 +1,7 @@
 //! Products of ciphertexts and automorphisms.
 
 use arras_rns::backend::Backend;
-use arras_rns::{Evaluation, Input, LimbSet, Poly, View};
+use arras_rns::{Evaluation, Input, LimbSet, Poly, View, ViewMut};
 
 use super::{Evaluator, same_batch, same_level};
 use crate::keys::{RELINEARISATION, same_parameters};
@@ -77,16 +77,18 @@ impl<B: Backend> Evaluator<'_, B> {
         let key = self.key(NAME, a, RELINEARISATION, keys)?;
         let plan = &mut workspace.space(NAME, self.context, a)?.plan;
         let (backend, queue, tables) = self.parts();
-        backend.mod_up(queue, tables, plan, &c2)?;
-        backend.gadget_product(queue, tables, plan, key)?;
-        let (sums, down) = plan.mod_down_operands()?;
-        let components = sums.iter().zip([c0, c1]).map(|(sum, rest)| {
-            let mut out = self.context.allocate(a.limbs(), a.batch())?;
-            backend.mod_down(queue, tables, down, &mut out.view_mut(), sum)?;
-            backend.add(queue, tables, &mut out.view_mut(), Input::InPlace, &rest)?;
-            Ok(out)
-        });
-        Ok(Ciphertext { components: components.collect::<Result<_>>()?, scale: a.scale, seed: None })
+        let [mut first, mut second] = self.two(a)?;
+        let [mut to_first, mut to_second] = [first.view_mut(), second.view_mut()];
+        backend.key_switch(queue, tables, plan, key, [&mut to_first, &mut to_second], &c2)?;
+        backend.add(queue, tables, &mut to_first, Input::InPlace, &c0)?;
+        backend.add(queue, tables, &mut to_second, Input::InPlace, &c1)?;
+        drop((to_first, to_second));
+        Ok(Ciphertext { components: vec![first, second], scale: a.scale, seed: None })
+    }
+
+    /// Memory for two components like those of `a`.
+    pub(super) fn two(&self, a: &Ciphertext<B>) -> Result<[Poly<B, Evaluation>; 2]> {
+        Ok([self.context.allocate(a.limbs(), a.batch())?, self.context.allocate(a.limbs(), a.batch())?])
     }
 
     /// Rotates the slots: slot j of the result is slot `j + steps` modulo N/2 of the operand.
@@ -258,19 +260,43 @@ impl<B: Backend> Evaluator<'_, B> {
         let needed = self.galois_keys(operation, a, elements, keys)?;
         let space = workspace.space(operation, self.context, a)?;
         let (backend, queue, tables) = self.parts();
-        if needed.iter().any(Option::is_some) {
+        let hoisted = needed.iter().flatten().count() > 1;
+        if hoisted {
             backend.mod_up(queue, tables, &mut space.plan, &c1)?;
         }
         let image = |(&element, key): (&usize, Option<&B::Prepared>)| {
             let Some(key) = key else { return self.duplicate(a) };
-            backend.gadget_product(queue, tables, &mut space.plan, key)?;
+            if hoisted {
+                backend.gadget_product(queue, tables, &mut space.plan, key)?;
+                self.divide_sums(a, space)?;
+            } else {
+                self.switch(&c1, key, space)?;
+            }
             self.finish(a, &c0, element, space)
         };
         elements.iter().zip(needed).map(image).collect()
     }
 
-    /// Divides the sums in the plan by the special primes, adds `c0`, and permutes. The automorphism stands last because
-    /// the keys are permuted the other way, and everything in between commutes with it.
+    /// Switches a component from one key to another.
+    fn switch(&self, part: &Part<'_, B>, key: &B::Prepared, space: &mut Space<B>) -> Result<()> {
+        let (backend, queue, tables) = self.parts();
+        let [first, second] = &mut space.switched;
+        let [mut first, mut second] =
+            [first.view_mut().range(0..part.batch())?, second.view_mut().range(0..part.batch())?];
+        Ok(backend.key_switch(queue, tables, &mut space.plan, key, [&mut first, &mut second], part)?)
+    }
+
+    /// Divides the sums in the plan by the special primes.
+    fn divide_sums(&self, a: &Ciphertext<B>, space: &mut Space<B>) -> Result<()> {
+        let (backend, queue, tables) = self.parts();
+        let [first, second] = &mut space.switched;
+        let (sums, down) = space.plan.mod_down_operands()?;
+        let out = [first.view_mut().range(0..a.batch())?, second.view_mut().range(0..a.batch())?];
+        Ok(backend.mod_down(queue, tables, down, &mut ViewMut::concat(out)?, &View::concat(&sums)?)?)
+    }
+
+    /// Adds `c0` to what has been switched, and permutes. The automorphism stands last because the keys are permuted the other
+    /// way, and everything in between commutes with it.
     fn finish(
         &self,
         a: &Ciphertext<B>,
@@ -279,19 +305,15 @@ impl<B: Backend> Evaluator<'_, B> {
         space: &mut Space<B>,
     ) -> Result<Ciphertext<B>> {
         let (backend, queue, tables) = self.parts();
-        let (sums, down) = space.plan.mod_down_operands()?;
-        let mut components = Vec::with_capacity(2);
-        for (sum, rest) in sums.iter().zip([Some(c0), None]) {
-            let mut switched = space.switched.view_mut().range(0..a.batch())?;
-            backend.mod_down(queue, tables, down, &mut switched, sum)?;
-            if let Some(rest) = rest {
-                backend.add(queue, tables, &mut switched, Input::InPlace, rest)?;
-            }
-            let mut out = self.context.allocate(a.limbs(), a.batch())?;
-            backend.automorphism(queue, tables, &mut out.view_mut(), &switched.as_view(), element)?;
-            components.push(out);
-        }
-        Ok(Ciphertext { components, scale: a.scale, seed: None })
+        let [first, second] = &mut space.switched;
+        let (mut first, second) = (first.view_mut().range(0..a.batch())?, second.view().range(0..a.batch())?);
+        backend.add(queue, tables, &mut first, Input::InPlace, c0)?;
+        let mut components = self.two(a)?;
+        let mut out = ViewMut::concat(components.each_mut().map(Poly::view_mut))?;
+        let switched = View::concat([&first.as_view(), &second])?;
+        backend.automorphism(queue, tables, &mut out, &switched, element)?;
+        drop(out);
+        Ok(Ciphertext { components: components.into(), scale: a.scale, seed: None })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arras_rns::backend::{Backend, PreparedView};
-use arras_rns::{Evaluation, Input, Poly};
+use arras_rns::{Evaluation, Input, Poly, View, ViewMut};
 use arras_wire::frame::Fingerprint;
 
 use super::Evaluator;
@@ -215,12 +215,12 @@ impl<B: Backend> Evaluator<'_, B> {
             }
         }
         let (_, down) = space.plan.mod_down_operands()?;
-        let components = total.iter().map(|sum| {
-            let mut out = self.context.allocate(a.limbs(), a.batch())?;
-            backend.mod_down(queue, tables, down, &mut out.view_mut(), &sum.view())?;
-            Ok(out)
-        });
-        Ok(Ciphertext { components: components.collect::<Result<_>>()?, scale, seed: None })
+        let mut components = self.two(a)?;
+        let mut out = ViewMut::concat(components.each_mut().map(Poly::view_mut))?;
+        let total = total.each_ref().map(Poly::view);
+        backend.mod_down(queue, tables, down, &mut out, &View::concat(&total)?)?;
+        drop(out);
+        Ok(Ciphertext { components: components.into(), scale, seed: None })
     }
 
     fn check_matrix(
@@ -292,9 +292,9 @@ impl<B: Backend> Evaluator<'_, B> {
             backend.gadget_product(queue, tables, &mut space.plan, key)?;
             let (_, [first, _]) = space.plan.gadget_operands()?;
             backend.add(queue, tables, &mut first.with_limbs(limbs)?, Input::InPlace, &multiple.view())?;
-            for (out, sum) in out.iter_mut().zip(space.plan.sums()?) {
-                backend.automorphism(queue, tables, &mut out.view_mut(), &sum, element)?;
-            }
+            let mut image = ViewMut::concat(out.each_mut().map(Poly::view_mut))?;
+            backend.automorphism(queue, tables, &mut image, &View::concat(&space.plan.sums()?)?, element)?;
+            drop(image);
             Ok(out)
         };
         steps.iter().map(rotate).collect()
@@ -311,7 +311,7 @@ impl<B: Backend> Evaluator<'_, B> {
     ) -> Result<()> {
         let (backend, queue, tables) = self.parts();
         let [first, second] = sums;
-        let mut divided = space.switched.view_mut().range(0..second.batch())?;
+        let mut divided = space.switched[0].view_mut().range(0..second.batch())?;
         let (_, down) = space.plan.mod_down_operands()?;
         backend.mod_down(queue, tables, down, &mut divided, &second.view())?;
         backend.mod_up(queue, tables, &mut space.plan, &divided.as_view())?;
@@ -319,9 +319,7 @@ impl<B: Backend> Evaluator<'_, B> {
         let (_, [mut sum, _]) = space.plan.gadget_operands()?;
         backend.add(queue, tables, &mut sum, Input::InPlace, &first.view())?;
         drop(sum);
-        for (image, sum) in image.iter_mut().zip(space.plan.sums()?) {
-            backend.automorphism(queue, tables, &mut image.view_mut(), &sum, element)?;
-        }
-        Ok(())
+        let mut image = ViewMut::concat(image.each_mut().map(Poly::view_mut))?;
+        Ok(backend.automorphism(queue, tables, &mut image, &View::concat(&space.plan.sums()?)?, element)?)
     }
 }

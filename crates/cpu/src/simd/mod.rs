@@ -21,15 +21,17 @@ mod modular;
 mod ntt;
 mod rows;
 
+use core::ops::Range;
+
 use arras_rns::Ring;
 use butterfly::{Harvey52, Lazy52, Shoup64, Wide52};
 use lanes::{Avx2, Avx512, Ifma};
 use modular::{Narrow, Wide};
 use ntt::Transform;
-pub(crate) use rows::{Digits, MATRIX_ROWS};
+pub(crate) use rows::{MATRIX_ROWS, SEEDED};
 
 use crate::path::Path;
-use crate::tables::Factor;
+use crate::tables::{Factor, Terms};
 
 /// The kernels of one limb, for its modulus and degree.
 #[derive(Debug)]
@@ -129,16 +131,16 @@ impl Kernels {
         }
     }
 
-    /// Inverse transform in place, 1/N included.
-    pub(crate) fn intt(&self, row: &mut [u64]) {
+    /// Inverse transform of `from`, or in place, 1/N included.
+    pub(crate) fn intt(&self, row: &mut [u64], from: Option<&[u64]>) {
         // SAFETY: a transform holds tokens for the features of its functions.
         unsafe {
             match &self.transform {
-                AnyTransform::Lazy52(t) => ifma::lazy_inverse(t, row),
-                AnyTransform::Harvey52(t) => ifma::harvey_inverse(t, row),
-                AnyTransform::Wide52(t) => ifma::wide_inverse(t, row),
-                AnyTransform::Avx512(t) => avx512::inverse(t, row),
-                AnyTransform::Avx2(t) => avx2::inverse(t, row),
+                AnyTransform::Lazy52(t) => ifma::lazy_inverse(t, row, from),
+                AnyTransform::Harvey52(t) => ifma::harvey_inverse(t, row, from),
+                AnyTransform::Wide52(t) => ifma::wide_inverse(t, row, from),
+                AnyTransform::Avx512(t) => avx512::inverse(t, row, from),
+                AnyTransform::Avx2(t) => avx2::inverse(t, row, from),
             }
         }
     }
@@ -155,13 +157,14 @@ impl Kernels {
         }
     }
 
-    /// `row[i] = high[i] 2^64 + low[i] mod q`.
-    pub(crate) fn reduce_words(&self, row: &mut [u64], low: &[u64], high: &[u64]) {
+    /// `row[i]` is the i-th group of 16 bytes mod q, for at most [`SEEDED`] of them.
+    pub(crate) fn reduce_bytes(&self, row: &mut [u64], bytes: &[u8]) {
         // SAFETY: the arithmetic holds tokens for the features of its functions.
         unsafe {
             match self.rows {
-                AnyModular::Narrow(_, m) | AnyModular::Avx512(m) => avx512::reduce_words(m, row, low, high),
-                AnyModular::Avx2(m) => avx2::reduce_words(m, row, low, high),
+                AnyModular::Narrow(m, _) => ifma::reduce_bytes_narrow(m, row, bytes),
+                AnyModular::Avx512(m) => avx512::reduce_bytes(m, row, bytes),
+                AnyModular::Avx2(m) => avx2::reduce_bytes(m, row, bytes),
             }
         }
     }
@@ -170,20 +173,23 @@ impl Kernels {
     pub(crate) fn weigh(
         &self,
         out: &mut [u64],
-        at: usize,
-        digits: &Digits,
+        at: Range<usize>,
+        digits: &[&[u64]],
         weights: &[u64],
         start: u64,
         narrow: bool,
     ) {
         // SAFETY: the arithmetic holds tokens for the features of its functions.
         unsafe {
-            match self.rows {
-                AnyModular::Narrow(m, _) if narrow => ifma::weigh(m, out, at, digits, weights, start),
-                AnyModular::Narrow(_, m) | AnyModular::Avx512(m) => {
+            match (self.rows, digits) {
+                (AnyModular::Narrow(m, _), [digit]) if narrow => {
+                    ifma::lift(m, &mut out[at.clone()], &digit[at], start);
+                }
+                (AnyModular::Narrow(m, _), _) if narrow => ifma::weigh(m, out, at, digits, weights, start),
+                (AnyModular::Narrow(_, m) | AnyModular::Avx512(m), _) => {
                     avx512::weigh(m, out, at, digits, weights, start);
                 }
-                AnyModular::Avx2(m) => avx2::weigh(m, out, at, digits, weights, start),
+                (AnyModular::Avx2(m), _) => avx2::weigh(m, out, at, digits, weights, start),
             }
         }
     }
@@ -206,14 +212,16 @@ macro_rules! row_methods {
             }
         )*}
         row_entries!("avx512f,avx512dq,avx512vl,avx512bw,avx512ifma", ifma, Narrow:
-            $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: usize, digits: &Digits, weights: &[u64], start: u64););
+            $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
+            fn lift(out: &mut [u64], digit: &[u64], start: u64);
+            fn reduce_bytes_narrow(row: &mut [u64], bytes: &[u8]););
         row_entries!("avx512f,avx512dq,avx512vl,avx512bw", avx512, Wide<Avx512>:
-            $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: usize, digits: &Digits, weights: &[u64], start: u64);
+            $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
             fn automorphism_values(out: &mut [u64], input: &[u64], element: usize);
-            fn reduce_words(row: &mut [u64], low: &[u64], high: &[u64]););
+            fn reduce_bytes(row: &mut [u64], bytes: &[u8]););
         row_entries!("avx2", avx2, Wide<Avx2>:
-            $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: usize, digits: &Digits, weights: &[u64], start: u64);
-            fn reduce_words(row: &mut [u64], low: &[u64], high: &[u64]););
+            $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
+            fn reduce_bytes(row: &mut [u64], bytes: &[u8]););
     };
 }
 
@@ -249,15 +257,15 @@ row_methods! {
     /// `out = (a - b) scalar`.
     fn sub_scale(out: &mut [u64], a: Option<&[u64]>, b: &[u64], scalar: Factor);
     /// `out = sum_k left[k] right[k]`.
-    fn inner_product(out: &mut [u64], left: &[&[u64]], right: &[&[u64]]);
+    fn inner_product(out: &mut [u64], left: &[&[u64]], right: Terms<'_>);
     /// Two sums with the same left sides, which are read once.
-    fn inner_products(out: [&mut [u64]; 2], left: &[&[u64]], right: [&[&[u64]]; 2]);
+    fn inner_products(out: [&mut [u64]; 2], left: &[&[u64]], right: Terms<'_>);
     /// `out[r] = sum_c weights[r][c] inputs[c]`, every weight less than q in magnitude.
     fn matrix_rows(out: &mut [&mut [u64]], weights: &[&[i64]], inputs: &[&[u64]]);
     /// `row[i] = round(values[i] 2^scale_bits) mod q` for floats given as words, their products at most 2^62.
     fn quantise(row: &mut [u64], values: &[u64], scale_bits: i32);
     /// The first step of a base conversion.
-    fn digits(digits: &mut Digits, index: usize, row: &[u64], at: usize, scale: Factor);
+    fn digits(out: &mut [u64], a: Option<&[u64]>, scale: Factor);
 }
 
 /// Transforms compiled for the features of an arithmetic.
@@ -272,8 +280,8 @@ mod transforms {
             }
 
             #[target_feature(enable = $features)]
-            pub(in super::super) fn $inverse(transform: &Transform<$arithmetic>, row: &mut [u64]) {
-                transform.inverse(row);
+            pub(in super::super) fn $inverse(transform: &Transform<$arithmetic>, row: &mut [u64], from: Option<&[u64]>) {
+                transform.inverse(row, from);
             }
         )*};
     }

@@ -142,6 +142,15 @@ impl Narrow {
         [self.lanes.and(low, mask), self.lanes.add(high, self.lanes.shr::<52>(low))]
     }
 
+    /// The canonical residue of any `x < 2^52`, by Barrett.
+    #[inline(always)]
+    pub(crate) fn residue(self, x: __m512i) -> __m512i {
+        let estimate = self.ifma.madd_high(self.lanes.splat(0), x, self.lanes.splat(self.barrett));
+        let minus_q = self.lanes.splat((1 << 52) - self.modulus.value());
+        let rest = self.ifma.madd_low(x, estimate, minus_q);
+        self.constants.canonical_product(self.lanes.and(rest, self.lanes.splat((1 << 52) - 1)))
+    }
+
     /// `x 2^52` in `[0, 2q)`.
     #[inline(always)]
     fn times_power52(self, x: __m512i) -> __m512i {
@@ -191,13 +200,18 @@ impl Modular for Narrow {
         [self.lanes.add(low, self.times_power52(high)), self.lanes.splat(0)]
     }
 
+    // Barrett for the lower half and Shoup for the upper one, their quotients added up: the rest lies in [0, 4q), and
+    // whatever is above bit 52 on the way is cleared once.
     #[inline(always)]
-    fn reduce(self, sum: Self::Sum) -> __m512i {
-        let [low, high] = self.carry(sum);
-        // Barrett for the lower half: below 2q, as the other.
+    fn reduce(self, [low, high]: Self::Sum) -> __m512i {
+        let high = self.lanes.add(high, self.lanes.shr::<52>(low));
+        let [power52, quotient] = self.factor(self.power52);
         let estimate = self.ifma.madd_high(self.lanes.splat(0), low, self.lanes.splat(self.barrett));
-        let low = self.lanes.sub(low, self.lanes.mul_low(estimate, self.q()));
-        self.constants.canonical(self.lanes.add(low, self.times_power52(high)))
+        let estimate = self.ifma.madd_high(estimate, high, quotient);
+        let sum = self.ifma.madd_low(low, high, power52);
+        let minus_q = self.lanes.splat((1 << 52) - self.modulus.value());
+        let rest = self.ifma.madd_low(sum, estimate, minus_q);
+        self.constants.canonical(self.lanes.and(rest, self.lanes.splat((1 << 52) - 1)))
     }
 
     // Barrett with the product shifted right by k - 1, which its upper half is if the factors are shifted left. The

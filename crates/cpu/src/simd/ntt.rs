@@ -137,20 +137,21 @@ impl<B: Butterflies> Transform<B> {
         }
     }
 
-    /// Inverse with the factor 1/N, in place.
+    /// Inverse of `from` with the factor 1/N, or in place.
     ///
     /// # Panics
-    /// If the row has the wrong length.
+    /// If a row has the wrong length.
     #[inline(always)]
-    pub(crate) fn inverse(&self, row: &mut [u64]) {
-        assert_eq!(row.len(), self.degree);
+    pub(crate) fn inverse(&self, row: &mut [u64], from: Option<&[u64]>) {
+        assert!(row.len() == self.degree && from.is_none_or(|from| from.len() == self.degree));
         let data = row.as_mut_ptr();
+        let from = from.map_or(data.cast_const(), <[u64]>::as_ptr);
         let (outer, inner) = self.passes.split_at(self.outer);
         let (blocks, words) = self.blocks();
         // SAFETY: as in `forward`.
         unsafe {
             for block in 0..blocks {
-                self.inverse_tail(data, block * words, words);
+                self.inverse_tail(data, from, block * words, words);
                 for pass in inner.iter().rev() {
                     let groups = (1 << pass.before) / blocks;
                     self.inverse_pass(*pass, data, block * groups, groups);
@@ -231,18 +232,18 @@ impl<B: Butterflies> Transform<B> {
         }
     }
 
-    /// The tail of an inverse transform.
+    /// The tail of an inverse transform, which reads its input.
     ///
     /// # Safety
-    /// As for [`forward_tail`](Self::forward_tail).
+    /// As for [`forward_tail`](Self::forward_tail); `from` points to as many words.
     #[inline(always)]
-    unsafe fn inverse_tail(&self, data: *mut u64, start: usize, words: usize) {
+    unsafe fn inverse_tail(&self, data: *mut u64, from: *const u64, start: usize, words: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             match (self.tail.levels, self.tail.before) {
-                (1, _) => self.inverse_tail_of::<2>(data, start, words),
-                (2, _) => self.inverse_tail_of::<4>(data, start, words),
-                (_, _) => self.inverse_tail_of::<8>(data, start, words),
+                (1, _) => self.inverse_tail_of::<2>(data, from, start, words),
+                (2, _) => self.inverse_tail_of::<4>(data, from, start, words),
+                (_, _) => self.inverse_tail_of::<8>(data, from, start, words),
             }
         }
     }
@@ -305,30 +306,41 @@ impl<B: Butterflies> Transform<B> {
     }
 
     #[inline(always)]
-    unsafe fn inverse_tail_of<const R: usize>(&self, data: *mut u64, start: usize, words: usize) {
+    unsafe fn inverse_tail_of<const R: usize>(
+        &self,
+        data: *mut u64,
+        from: *const u64,
+        start: usize,
+        words: usize,
+    ) {
         let block = R * B::L::WIDTH;
         let (mut at, end) = (start / block, (start + words) / block);
         // SAFETY: the caller's promise.
         unsafe {
             while at + 2 <= end {
-                self.inverse_tail_blocks::<R, 2>(data, at);
+                self.inverse_tail_blocks::<R, 2>(data, from, at);
                 at += 2;
             }
             if at < end {
-                self.inverse_tail_blocks::<R, 1>(data, at);
+                self.inverse_tail_blocks::<R, 1>(data, from, at);
             }
         }
     }
 
     /// As [`forward_tail_blocks`](Self::forward_tail_blocks), backwards.
     #[inline(always)]
-    unsafe fn inverse_tail_blocks<const R: usize, const K: usize>(&self, data: *mut u64, block: usize) {
+    unsafe fn inverse_tail_blocks<const R: usize, const K: usize>(
+        &self,
+        data: *mut u64,
+        from: *const u64,
+        block: usize,
+    ) {
         let (b, lanes, width) = (self.arithmetic, self.arithmetic.lanes(), B::L::WIDTH);
         let level_words = B::FACTOR_WORDS * width;
         let last = self.tail.before == 0;
         // SAFETY: the caller's promise; there are factors for every block.
         unsafe {
-            let at = data.add(block * R * width);
+            let (at, from) = (data.add(block * R * width), from.add(block * R * width));
             let scalars = self.inverse.scalars.as_ptr();
             let scalars = scalars.add(self.tail.factors + block * self.tail.group_words::<B>());
             let vectors = self.inverse.vectors.as_slice().as_ptr();
@@ -336,8 +348,8 @@ impl<B: Butterflies> Transform<B> {
             let mut r = [[lanes.splat(0); R]; K];
             for pair in 0..K * R / 2 {
                 let r = r.as_flattened_mut();
-                let x = lanes.load(at.add(2 * pair * width));
-                let y = lanes.load(at.add((2 * pair + 1) * width));
+                let x = lanes.load(from.add(2 * pair * width));
+                let y = lanes.load(from.add((2 * pair + 1) * width));
                 (r[2 * pair], r[2 * pair + 1]) = lanes.enter(x, y);
             }
             for level in 0..B::L::LEVELS {

@@ -1,10 +1,12 @@
 //! The row kernels other than transforms, over any [`Modular`] arithmetic. Rows are canonical and as long as a whole
 //! number of vectors, which every function asserts before it touches memory through pointers.
 
+use core::ops::Range;
+
 use super::butterfly::V;
 use super::lanes::{Avx512, Lanes};
-use super::modular::{Modular, Wide};
-use crate::tables::Factor;
+use super::modular::{Modular, Narrow, Wide};
+use crate::tables::{Factor, Terms};
 
 type Vector<M> = V<<M as Modular>::B>;
 
@@ -106,44 +108,52 @@ pub(crate) fn sub_scale<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>, b:
 
 /// `out = sum_k left[k] right[k]`.
 #[inline(always)]
-pub(crate) fn inner_product<M: Modular>(m: M, out: &mut [u64], left: &[&[u64]], right: &[&[u64]]) {
-    inner_products(m, [out], left, [right]);
+pub(crate) fn inner_product<M: Modular>(m: M, out: &mut [u64], left: &[&[u64]], right: Terms<'_>) {
+    inner_products_of(m, [out], left, right);
 }
 
-/// `out[c] = sum_k left[k] right[c][k]`, every `left[k]` read once.
+/// `out[c] = sum_k left[k] right[k][c]` for two components, every `left[k]` read once.
 #[inline(always)]
-pub(crate) fn inner_products<M: Modular, const C: usize>(
+pub(crate) fn inner_products<M: Modular>(m: M, out: [&mut [u64]; 2], left: &[&[u64]], right: Terms<'_>) {
+    inner_products_of(m, out, left, right);
+}
+
+#[inline(always)]
+fn inner_products_of<M: Modular, const C: usize>(
     m: M,
     out: [&mut [u64]; C],
     left: &[&[u64]],
-    right: [&[&[u64]]; C],
+    right: Terms<'_>,
 ) {
-    let length = out[0].len();
-    assert!(length.is_multiple_of(M::L::WIDTH) && out.iter().all(|out| out.len() == length));
-    assert!(right.iter().all(|right| right.len() == left.len()));
-    assert!(right.iter().copied().flatten().chain(left).all(|row| row.len() == length));
+    let (length, chunk) = (out[0].len(), right.chunk());
+    assert!(chunk.is_multiple_of(M::L::WIDTH) && out.iter().all(|out| out.len() == length));
+    assert!(left.iter().all(|row| row.len() == length) && right.holds(length, left.len(), C));
     let out = out.map(<[u64]>::as_mut_ptr);
-    for i in (0..length).step_by(M::L::WIDTH) {
-        // SAFETY: all rows have `length` words, a whole number of vectors, and there are as many right as left ones.
-        unsafe {
-            let mut sums = [m.sum_of(m.lanes().splat(0)); C];
-            let mut room = m.terms();
-            for k in 0..left.len() {
-                if room == 0 {
-                    for sum in &mut sums {
-                        *sum = m.fold(*sum);
+    for start in (0..length).step_by(chunk) {
+        let prepared = right.chunk_at(start);
+        for i in (0..chunk).step_by(M::L::WIDTH) {
+            // SAFETY: the rows have `length` words, a whole number of chunks; a chunk of the prepared polynomials has
+            // `chunk` words, a whole number of vectors, for every term and component.
+            unsafe {
+                let mut sums = [m.sum_of(m.lanes().splat(0)); C];
+                let mut room = m.terms();
+                for k in 0..left.len() {
+                    if room == 0 {
+                        for sum in &mut sums {
+                            *sum = m.fold(*sum);
+                        }
+                        room = m.terms();
                     }
-                    room = m.terms();
+                    room -= 1;
+                    let x = m.lanes().load(left.get_unchecked(k).as_ptr().add(start + i));
+                    for c in 0..C {
+                        let y = m.lanes().load(prepared.as_ptr().add(right.offset(k, c) + i));
+                        sums[c] = m.accumulate(sums[c], x, y);
+                    }
                 }
-                room -= 1;
-                let x = m.lanes().load(left.get_unchecked(k).as_ptr().add(i));
                 for c in 0..C {
-                    let y = m.lanes().load(right[c].get_unchecked(k).as_ptr().add(i));
-                    sums[c] = m.accumulate(sums[c], x, y);
+                    m.lanes().store(out[c].add(start + i), m.reduce(sums[c]));
                 }
-            }
-            for c in 0..C {
-                m.lanes().store(out[c].add(i), m.reduce(sums[c]));
             }
         }
     }
@@ -247,71 +257,43 @@ const SUMS: usize = 3 * 8 * TILE * MATRIX_ROWS;
 #[repr(align(64))]
 struct Sums([u64; SUMS]);
 
-/// Words of each digit that are converted together.
-const CONVERTED: usize = 64;
-
-/// Digits of a base conversion, on a cache line.
-#[repr(align(64))]
-pub(crate) struct Digits([[u64; CONVERTED]; arras_rns::LimbSet::CAPACITY]);
-
-impl Digits {
-    pub(crate) fn new() -> Self {
-        Self([[0; CONVERTED]; arras_rns::LimbSet::CAPACITY])
-    }
-
-    /// The largest number of words that fit.
-    pub(crate) const WORDS: usize = CONVERTED;
-}
-
-/// Step one of a base conversion: the digits `[x scale] + (q - 1) / 2 mod q` of one source limb from word `at` on, which
-/// are the centred digits moved to `[0, q)`.
+/// Step one of a base conversion: the digits `[x scale] + (q - 1) / 2 mod q` of one source limb, which are the centred
+/// digits moved to `[0, q)`.
 #[inline(always)]
-pub(crate) fn digits<M: Modular>(
-    m: M,
-    digits: &mut Digits,
-    index: usize,
-    row: &[u64],
-    at: usize,
-    scale: Factor,
-) {
-    let row = &row[at..];
-    let row = &row[..row.len().min(CONVERTED)];
-    assert!(row.len().is_multiple_of(M::L::WIDTH));
-    let (factor, half) = (m.factor(scale), m.lanes().splat(m.modulus().value() / 2));
-    let to = digits.0[index].as_mut_ptr();
-    for i in (0..row.len()).step_by(M::L::WIDTH) {
-        // SAFETY: both have `row.len()` words, a whole number of vectors.
-        unsafe {
-            let x = m.scale(m.lanes().load(row.as_ptr().add(i)), factor);
-            m.lanes().store(to.add(i), m.add(x, half));
-        }
+pub(crate) fn digits<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>, scale: Factor) {
+    let half = m.lanes().splat(m.modulus().value() / 2);
+    if scale.value == 1 {
+        return transform(m, out, a, |x| m.add(x, half));
     }
+    let factor = m.factor(scale);
+    transform(m, out, a, |x| m.add(m.scale(x, factor), half));
 }
 
-/// Step two: `out[at..] = start + sum_i digits[i] weights[i]` for one target limb.
+/// Step two: `out[at] = start + sum_i digits[i][at] weights[i]` for one target limb and a stretch of whole vectors.
 #[inline(always)]
 pub(crate) fn weigh<M: Modular>(
     m: M,
     out: &mut [u64],
-    at: usize,
-    digits: &Digits,
+    at: Range<usize>,
+    digits: &[&[u64]],
     weights: &[u64],
     start: u64,
 ) {
-    let out = &mut out[at..];
-    let length = out.len().min(CONVERTED);
     let width = M::L::WIDTH;
-    assert!(length.is_multiple_of(width) && weights.len() <= digits.0.len());
+    let out = &mut out[at.clone()];
+    let length = out.len();
+    assert!(length.is_multiple_of(width) && digits.len() == weights.len());
+    assert!(digits.iter().all(|digit| digit.len() >= at.end));
     let to = out.as_mut_ptr();
     let mut i = 0;
-    // SAFETY: `out` and each digit have `length` words, a whole number of vectors.
+    // SAFETY: `out` and the stretch of each digit have `length` words, a whole number of vectors.
     unsafe {
         while i + 4 * width <= length {
-            weigh_vectors::<M, 4>(m, to.add(i), i, digits, weights, start);
+            weigh_vectors::<M, 4>(m, to.add(i), at.start + i, digits, weights, start);
             i += 4 * width;
         }
         while i < length {
-            weigh_vectors::<M, 1>(m, to.add(i), i, digits, weights, start);
+            weigh_vectors::<M, 1>(m, to.add(i), at.start + i, digits, weights, start);
             i += width;
         }
     }
@@ -320,20 +302,20 @@ pub(crate) fn weigh<M: Modular>(
 /// G vectors of [`weigh`], which share the weights.
 ///
 /// # Safety
-/// G vectors can be written at `to`, and each digit has as many from word `i` on.
+/// G vectors can be written at `to`, and each digit has as many from word `i` on; there are as many digits as weights.
 #[inline(always)]
 unsafe fn weigh_vectors<M: Modular, const G: usize>(
     m: M,
     to: *mut u64,
     i: usize,
-    digits: &Digits,
+    digits: &[&[u64]],
     weights: &[u64],
     start: u64,
 ) {
     let (lanes, width) = (m.lanes(), M::L::WIDTH);
     let mut sums = [m.sum_of(lanes.splat(start)); G];
     let mut room = m.terms();
-    for (digit, &weight) in digits.0.iter().zip(weights) {
+    for k in 0..weights.len() {
         if room == 0 {
             for sum in &mut sums {
                 *sum = m.fold(*sum);
@@ -341,11 +323,13 @@ unsafe fn weigh_vectors<M: Modular, const G: usize>(
             room = m.terms();
         }
         room -= 1;
-        let weight = lanes.splat(weight);
-        for g in 0..G {
-            // SAFETY: the caller's promise.
-            let digit = unsafe { lanes.load(digit.as_ptr().add(i + g * width)) };
-            sums[g] = m.accumulate(sums[g], digit, weight);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weight = lanes.splat(*weights.get_unchecked(k));
+            let digit = digits.get_unchecked(k).as_ptr().add(i);
+            for g in 0..G {
+                sums[g] = m.accumulate(sums[g], lanes.load(digit.add(g * width)), weight);
+            }
         }
     }
     for g in 0..G {
@@ -354,17 +338,53 @@ unsafe fn weigh_vectors<M: Modular, const G: usize>(
     }
 }
 
-/// `row[i] = high[i] 2^64 + low[i] mod q`.
+/// [`weigh`] for one digit, whose weight is 1: `out = digit + start`, both below 2^51.
 #[inline(always)]
-pub(crate) fn reduce_words<L: Lanes>(m: Wide<L>, row: &mut [u64], low: &[u64], high: &[u64]) {
+pub(crate) fn lift(m: Narrow, out: &mut [u64], digit: &[u64], start: u64) {
+    let start = m.lanes().splat(start);
+    transform(m, out, Some(digit), |x| m.residue(m.lanes().add(x, start)));
+}
+
+/// The largest number of words that [`reduce_bytes`] takes.
+pub(crate) const SEEDED: usize = 128;
+
+/// `row[i]` is the i-th group of 16 bytes mod q, at most [`SEEDED`] of them.
+#[inline(always)]
+pub(crate) fn reduce_bytes<L: Lanes>(m: Wide<L>, row: &mut [u64], bytes: &[u8]) {
+    reduce_split(m.lanes(), row, bytes, |low, high| m.reduce_words(high, low));
+}
+
+/// The same for q < 2^50: `x = x0 + x1 2^52 + x2 2^104` with 52, 52 and 24 bits is a sum of three products. Bits of x1
+/// above its own are noise that the multiplier ignores.
+#[inline(always)]
+pub(crate) fn reduce_bytes_narrow(m: Narrow, row: &mut [u64], bytes: &[u8]) {
+    let (lanes, q) = (m.lanes(), m.modulus());
+    let mask = lanes.splat((1 << 52) - 1);
+    let power52 = lanes.splat(q.reduce(1 << 52));
+    let power104 = lanes.splat(q.reduce(1 << 104));
+    reduce_split(lanes, row, bytes, |low, high| {
+        let x1 = lanes.add(lanes.shr::<52>(low), lanes.shl::<12>(high));
+        let sum = m.accumulate(m.sum_of(lanes.and(low, mask)), x1, power52);
+        m.reduce(m.accumulate(sum, lanes.shr::<40>(high), power104))
+    });
+}
+
+/// Lower and upper halves of groups of 16 bytes, a vector of each at a time.
+#[inline(always)]
+fn reduce_split<L: Lanes>(lanes: L, row: &mut [u64], bytes: &[u8], reduce: impl Fn(L::V, L::V) -> L::V) {
     let length = row.len();
-    assert!(length.is_multiple_of(L::WIDTH) && low.len() == length && high.len() == length);
-    let to = row.as_mut_ptr();
+    assert!(length.is_multiple_of(L::WIDTH) && length <= SEEDED && bytes.len() == 16 * length);
+    // The compiler takes the halves apart several at a time.
+    let (mut low, mut high) = ([0; SEEDED], [0; SEEDED]);
+    for ((low, high), group) in low.iter_mut().zip(&mut high).zip(bytes.as_chunks::<16>().0) {
+        let group = u128::from_le_bytes(*group);
+        (*low, *high) = (group as u64, (group >> 64) as u64);
+    }
     for i in (0..length).step_by(L::WIDTH) {
-        // SAFETY: all three have `length` words, a whole number of vectors.
+        // SAFETY: all three have `length` words or more, a whole number of vectors.
         unsafe {
-            let (low, high) = (m.lanes().load(low.as_ptr().add(i)), m.lanes().load(high.as_ptr().add(i)));
-            m.lanes().store(to.add(i), m.reduce_words(high, low));
+            let (low, high) = (lanes.load(low.as_ptr().add(i)), lanes.load(high.as_ptr().add(i)));
+            lanes.store(row.as_mut_ptr().add(i), reduce(low, high));
         }
     }
 }
@@ -373,42 +393,71 @@ pub(crate) fn reduce_words<L: Lanes>(m: Wide<L>, row: &mut [u64], low: &[u64], h
 ///
 /// In bit-reversed order the eight values of a vector have exponents that agree in all but their three highest bits, and
 /// multiplying by an odd number keeps it so: each vector of the result is a permutation of one vector of the input. Which
-/// permutation depends only on the three bits that the first of them carries over.
+/// permutation depends only on the three bits that the first of them carries over. Groups of sixteen vectors go to groups
+/// of sixteen for the same reason, so that bits are reversed once for each group.
 #[inline(always)]
 pub(crate) fn automorphism_values(m: Wide<Avx512>, out: &mut [u64], input: &[u64], element: usize) {
     let (lanes, length) = (m.lanes(), input.len());
     assert!(length.is_power_of_two() && length >= 16 && out.len() == length);
-    let reverse3 = |x: usize| (x & 7).reverse_bits() >> (usize::BITS - 3);
+    let log_group = (length / 8).ilog2().min(4);
+    let (group, groups) = (1usize << log_group, (length / 8) >> log_group);
+    let (log_groups, carries) = (groups.ilog2(), 8 * group - 1);
     let permutations = [0, 1, 2, 3, 4, 5, 6, 7].map(|carried| {
-        let indices = [0, 1, 2, 3, 4, 5, 6, 7].map(|j| reverse3(carried + reverse3(j) * element) as u64);
+        let indices =
+            [0, 1, 2, 3, 4, 5, 6, 7].map(|j| reversed(carried + reversed(j, 3) * element, 3) as u64);
         // SAFETY: one vector.
         unsafe { lanes.load(indices.as_ptr()) }
     });
-    let blocks = length / 8;
-    let log_blocks = blocks.trailing_zeros();
-    let shift = usize::BITS - log_blocks;
-    for block in 0..blocks {
-        let exponent = (2 * (block.reverse_bits() >> shift) + 1) * element;
-        let half = (exponent / 2) & (length - 1);
-        let from = (half & (blocks - 1)).reverse_bits() >> shift;
-        // SAFETY: both rows have `blocks` vectors.
-        unsafe {
-            let x = lanes.load(input.as_ptr().add(8 * from));
-            lanes.store(out.as_mut_ptr().add(8 * block), lanes.permute(x, permutations[half >> log_blocks]));
+    // What a vector's place in its group adds to the high bits, and which place high bits lead to.
+    let mut steps = [0; 16];
+    let mut places = [0; 16];
+    for place in 0..group {
+        places[place] = reversed(place, log_group);
+        steps[place] = places[place].wrapping_mul(element);
+    }
+    for index in 0..groups {
+        // Exponents are 2h + 1; this is h of the group's first value.
+        let first = reversed(index, log_groups).wrapping_mul(element).wrapping_add(element / 2);
+        let from = reversed(first & (groups - 1), log_groups) * group;
+        let high = first >> log_groups;
+        for place in 0..group {
+            let high = high.wrapping_add(steps[place]) & carries;
+            let from = from + places[high & (group - 1)];
+            // SAFETY: both rows have `groups * group` vectors.
+            unsafe {
+                let x = lanes.load(input.as_ptr().add(8 * from));
+                let to = out.as_mut_ptr().add(8 * (index * group + place));
+                lanes.store(to, lanes.permute(x, permutations[high >> log_group]));
+            }
         }
     }
 }
 
+/// The `bits` low bits of `x`, reversed.
+#[inline(always)]
+fn reversed(x: usize, bits: u32) -> usize {
+    // In two steps, because a shift by all 64 bits is none.
+    (x.reverse_bits() >> 1) >> (usize::BITS - 1 - bits)
+}
+
 /// `row[i] = round(values[i] 2^scale_bits) mod q`, ties to even, for products of at most 2^62 in magnitude.
 ///
-/// Plain Rust, but compiled for instructions that round and convert several floats at once.
+/// Plain Rust, but compiled for instructions that round and convert several floats at once. The quotient is estimated in
+/// floating point with a relative error below 2^-51 and rounded to an integer. From q = 2^13 on it is below 2^49, so that
+/// the remainder is less than `(1/2 + 1/4) q` in magnitude.
 #[inline(always)]
 pub(crate) fn quantise<M: Modular>(m: M, row: &mut [u64], values: &[u64], scale_bits: i32) {
-    let (q, one) = (m.modulus(), Factor::new(m.modulus(), 1));
+    const LIMIT: f64 = (1u64 << 62) as f64;
+    let q = m.modulus().value() as i64;
+    let inverse = 1.0 / q as f64;
     for (residue, &value) in row.iter_mut().zip(values) {
-        let integer = crate::portable::scaled(f64::from_bits(value), scale_bits).round_ties_even() as i64;
-        let magnitude = one.mul_lazy(integer.unsigned_abs(), q.value());
-        let magnitude = magnitude.min(magnitude.wrapping_sub(q.value()));
-        *residue = if integer < 0 { q.negate(magnitude) } else { magnitude };
+        let x = crate::portable::scaled(f64::from_bits(value), scale_bits).round_ties_even();
+        // Also what makes the conversions safe, whatever the values.
+        let x = x.max(-LIMIT).min(LIMIT);
+        let quotient = (x * inverse).round_ties_even();
+        // SAFETY: neither is NaN or exceeds 2^62 in magnitude.
+        let (x, quotient) = unsafe { (x.to_int_unchecked::<i64>(), quotient.to_int_unchecked::<i64>()) };
+        let rest = x.wrapping_sub(quotient.wrapping_mul(q));
+        *residue = (rest + (rest >> 63 & q)) as u64;
     }
 }

@@ -82,6 +82,12 @@ impl<'a> Archive<'a> {
         Ok(Archive { file, tensors, metadata })
     }
 
+    /// The file as the caller named it.
+    #[must_use]
+    pub fn file(&self) -> &'a str {
+        self.file
+    }
+
     /// Names and shapes of all tensors, sorted by name.
     #[must_use]
     pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {

@@ -3,6 +3,10 @@
 
 use arras_ckks::encoder::SlotEncoder;
 use arras_ckks::fft::Complex;
+use arras_ckks::noise::{ENCODING, ENCRYPTION};
+// Not every test that includes this file needs both.
+#[allow(unused_imports)]
+pub(crate) use arras_ckks::noise::{rounding, switching};
 use arras_ckks::{Ciphertext, Context, Params, Security, Spec};
 use arras_rns::prime::ntt_primes;
 use arras_rns::{Backend, Evaluation, Poly};
@@ -79,23 +83,7 @@ pub(crate) fn rotated(values: &[Complex], slots: usize, steps: i64) -> Vec<Compl
 }
 
 /// Variance of a coefficient of a fresh ciphertext, the rounding of the encoding included.
-pub(crate) const FRESH: f64 = 10.5 + 1.0 / 12.0;
-
-/// Variance of what a division by `count` primes rounds away, seen through a ternary secret: each component is off by a sum
-/// of `count` uniform variables of width 1.
-pub(crate) fn rounding(degree: usize, count: usize) -> f64 {
-    count as f64 / 12.0 * (1.0 + 2.0 * degree as f64 / 3.0)
-}
-
-/// Variance that a key switch adds to a coefficient: digits of variance `k Q_i^2 / 12` times noise of variance 10.5 in N
-/// terms, divided by P, and the rounding.
-pub(crate) fn switching(params: &Params, level: usize) -> f64 {
-    let (ring, special) = (params.ring(), params.special_limbs());
-    let digit = |limbs| (2.0 * (ring.log_modulus(limbs) - ring.log_modulus(special))).exp2();
-    let digits = params.digits_at(level).into_iter();
-    let noise: f64 = digits.map(|limbs| limbs.len() as f64 / 12.0 * digit(limbs)).sum();
-    params.degree() as f64 * 10.5 * noise + rounding(params.degree(), special.len())
-}
+pub(crate) const FRESH: f64 = ENCRYPTION + ENCODING;
 
 /// What no slot exceeds if every coefficient has this variance. A slot of a polynomial is a sum of N coefficients turned in
 /// the complex plane; most of the noise is a product of two such sums, one of them the secret's or a key's, so that its

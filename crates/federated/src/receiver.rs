@@ -1,0 +1,148 @@
+//! The receiver: from decrypted sums to candidate heads, and from their counts to the one that is published.
+
+use std::collections::BTreeMap;
+
+use arras_fit::counts::{Counts, Quality};
+use arras_fit::statistics::{Solver, Statistics};
+use arras_heads::{Head, ModelCard};
+use arras_rounds::Agreement;
+use arras_rounds::message::Candidate;
+
+use crate::local::{from_integers, unproject};
+use crate::{Error, Result};
+
+/// Candidates run over these powers of ten times the mean eigenvalue of the Gram matrix, in half decades.
+const HALF_DECADES: std::ops::RangeInclusive<i32> = -10..=2;
+
+/// Decrypted statistics, ready for any penalty.
+#[derive(Debug, Clone)]
+pub struct Pooled {
+    agreement: Agreement,
+    statistics: Statistics,
+    solver: Solver,
+}
+
+impl Pooled {
+    /// From the integers of a statistics round.
+    ///
+    /// # Errors
+    /// Another number of integers than agreed; sums of fewer than one row.
+    pub fn new(agreement: &Agreement, integers: &[i64]) -> Result<Self> {
+        let statistics = from_integers(agreement, integers)?;
+        let solver = statistics.solver()?;
+        Ok(Pooled { agreement: agreement.clone(), statistics, solver })
+    }
+
+    /// The sums.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Eigenvalues that noise made negative and that were set to zero.
+    pub fn negative_eigenvalues(&self) -> usize {
+        self.solver.negative_eigenvalues()
+    }
+
+    /// The penalties that are tried if none are given; ascending.
+    pub fn penalties(&self) -> Vec<f64> {
+        HALF_DECADES.map(|step| self.solver.scale() * 10_f64.powf(f64::from(step) / 2.0)).collect()
+    }
+
+    /// The head of a penalty, on unprojected features, with the condition number of its system.
+    ///
+    /// # Errors
+    /// A penalty that leaves the system singular.
+    pub fn candidate(&self, l2: f64) -> Result<(Candidate, f64)> {
+        let solution = self.solver.solve(l2)?;
+        let weight = unproject(&self.agreement, &solution.weight);
+        let candidate = Candidate {
+            l2,
+            weight: weight.iter().map(|&w| w as f32).collect(),
+            bias: solution.bias.iter().map(|&b| b as f32).collect(),
+        };
+        Ok((candidate, solution.condition_number))
+    }
+
+    /// The heads of several penalties; those that leave the system singular are left out.
+    ///
+    /// # Errors
+    /// If none is left.
+    pub fn candidates(&self, penalties: &[f64]) -> Result<Vec<Candidate>> {
+        let solved: Vec<Candidate> =
+            penalties.iter().filter_map(|&l2| Some(self.candidate(l2).ok()?.0)).collect();
+        match (solved.is_empty(), penalties.first()) {
+            (true, Some(&l2)) => self.candidate(l2).map(|(candidate, _)| vec![candidate]),
+            (true, None) => Err(Error::Data("no penalties were given".to_owned())),
+            _ => Ok(solved),
+        }
+    }
+
+    /// What the counts of all candidates tell, in their order.
+    ///
+    /// # Errors
+    /// Another number of integers than the candidates have counts.
+    pub fn qualities(&self, candidates: &[Candidate], bins: usize, integers: &[i64]) -> Result<Vec<Quality>> {
+        let classes = self.agreement.classes.len();
+        let length = arras_fit::counts::len(classes, bins);
+        if integers.len() != candidates.len() * length {
+            return Err(Error::Data(format!(
+                "{} counts for {} candidates",
+                integers.len(),
+                candidates.len()
+            )));
+        }
+        let of = |counts: &[i64]| Ok(Counts::from_integers(counts, classes, bins)?.quality());
+        integers.chunks_exact(length).map(of).collect()
+    }
+
+    /// The head to publish: of the candidates whose accuracy is within one standard error of the best, the one with the largest
+    /// penalty, since smaller weights mean smaller errors under encryption.
+    ///
+    /// # Errors
+    /// No candidates, or qualities that are not theirs.
+    pub fn choose(&self, candidates: &[Candidate], qualities: &[Quality]) -> Result<Head> {
+        let best = qualities.iter().map(|quality| quality.accuracy).fold(f64::NEG_INFINITY, f64::max);
+        let rows = qualities.iter().map(|quality| quality.rows).fold(1.0, f64::max);
+        let enough = best - (best * (1.0 - best) / rows).max(0.0).sqrt();
+        let good = candidates.iter().zip(qualities).filter(|(_, quality)| quality.accuracy >= enough);
+        let chosen = good.max_by(|(a, _), (b, _)| a.l2.total_cmp(&b.l2));
+        let (candidate, quality) = chosen.ok_or_else(|| Error::Data("there are no candidates".to_owned()))?;
+        self.head(candidate, Some(quality))
+    }
+
+    /// A candidate as a head with its card.
+    ///
+    /// # Errors
+    /// A candidate that does not fit the agreement.
+    pub fn head(&self, candidate: &Candidate, quality: Option<&Quality>) -> Result<Head> {
+        let (dimension, class_count) = (self.statistics.dimension, self.statistics.class_count);
+        let counts = &self.statistics.cross[dimension * class_count..];
+        let mut metrics = BTreeMap::new();
+        if let Some(quality) = quality {
+            let values = [
+                ("held_out_rows", Some(quality.rows)),
+                ("held_out_accuracy", Some(quality.accuracy)),
+                ("held_out_balanced_accuracy", Some(quality.balanced_accuracy)),
+                ("held_out_auc", quality.auc),
+                ("held_out_calibration_error", Some(quality.calibration_error)),
+            ];
+            metrics.extend(values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        }
+        let head = Head {
+            weight: candidate.weight.clone(),
+            bias: candidate.bias.clone(),
+            classes: self.agreement.classes.clone(),
+            card: ModelCard {
+                data_hash: None,
+                counts: counts.iter().map(|count| count.round().max(0.0) as u64).collect(),
+                l2: Some(candidate.l2),
+                condition_number: Some(self.candidate(candidate.l2)?.1),
+                fingerprint: Some(self.agreement.backbone.clone()),
+                metrics,
+                created_with: concat!("arras ", env!("CARGO_PKG_VERSION")).to_owned(),
+            },
+        };
+        head.to_bytes("head")?;
+        Ok(head)
+    }
+}

@@ -1,0 +1,258 @@
+//! What can be measured: a backend, its clock, and the simplest work it can be given.
+
+use std::hint::black_box;
+use std::sync::{Mutex, PoisonError};
+
+use arras_cpu::Cpu;
+use arras_cpu::memory::Buffer;
+use arras_cpu::tables::Tables;
+use arras_rns::{Backend, Ring, prime};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::clock::{Clock, Monotonic};
+use crate::{Error, Result, machine};
+
+/// Work that is timed, ready to be done again and again.
+pub type Run<'f> = Box<dyn FnMut() -> Result<()> + 'f>;
+
+/// Bytes that go by: so many read, so many written, in a memory of `footprint` bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Traffic {
+    /// Bytes read.
+    pub read: u64,
+    /// Bytes written.
+    pub written: u64,
+    /// Bytes of different memory that are touched before the first ones are touched again.
+    pub footprint: u64,
+}
+
+/// A machine that is measured. The cases know nothing else about it.
+pub trait Device {
+    /// What does the work.
+    type Backend: Backend;
+    /// What times it.
+    type Clock: Clock<Self::Backend>;
+
+    /// The backend, once more.
+    ///
+    /// # Errors
+    /// A device that cannot be had.
+    fn backend(&self) -> Result<Self::Backend>;
+
+    /// The clock.
+    fn clock(&self) -> &Self::Clock;
+
+    /// Threads of the host that the work may use.
+    fn threads(&self) -> usize;
+
+    /// Bytes of the largest cache.
+    fn cache(&self) -> u64;
+
+    /// The simplest work that moves so many bytes through that much memory, and the bytes that one execution moves. It is
+    /// timed by the host and done when it returns.
+    ///
+    /// # Errors
+    /// Memory that is not there.
+    fn stream(&self, traffic: Traffic) -> Result<(Run<'static>, u64)>;
+
+    /// Modular multiplications by a constant of words in the fastest memory, and how many one execution does.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    fn multiply(&self) -> Result<(Run<'static>, u64)>;
+}
+
+/// The CPU.
+#[derive(Debug)]
+pub struct CpuDevice {
+    cpu: Cpu,
+}
+
+impl CpuDevice {
+    /// With the threads and the instruction set of `cpu`.
+    pub fn new(cpu: Cpu) -> Self {
+        Self { cpu }
+    }
+}
+
+impl Device for CpuDevice {
+    type Backend = Cpu;
+    type Clock = Monotonic;
+
+    fn backend(&self) -> Result<Cpu> {
+        Ok(self.cpu.clone())
+    }
+
+    fn clock(&self) -> &Monotonic {
+        &Monotonic
+    }
+
+    fn threads(&self) -> usize {
+        self.cpu.threads()
+    }
+
+    fn cache(&self) -> u64 {
+        machine::largest_cache()
+    }
+
+    fn stream(&self, traffic: Traffic) -> Result<(Run<'static>, u64)> {
+        let threads = self.threads() as u64;
+        let parts = (0..threads).map(|_| Stream::new(traffic, threads)).collect::<Result<Vec<_>>>()?;
+        let moved = parts.iter().map(Stream::bytes).sum();
+        Ok((on_every_thread(parts, Stream::pass)?, moved))
+    }
+
+    fn multiply(&self) -> Result<(Run<'static>, u64)> {
+        // Half of a first-level cache, with a prime of the fastest class.
+        const DEGREE: usize = 1 << 11;
+        const PASSES: usize = 8;
+        let ring = Ring::new(DEGREE, &prime::ntt_primes(45, DEGREE, 1, &[])?)?;
+        let path = self.cpu.path();
+        let part = || -> Result<(Tables, Buffer)> { Ok((Tables::new(&ring, path)?, memory(DEGREE)?)) };
+        let parts = (0..self.threads()).map(|_| part()).collect::<Result<Vec<_>>>()?;
+        let count = parts.len() * PASSES * DEGREE;
+        let run = on_every_thread(parts, |(tables, row)| {
+            for _ in 0..PASSES {
+                tables.limb(0).scale_add(row.as_mut_slice(), None, 3, None);
+            }
+        })?;
+        Ok((run, count as u64))
+    }
+}
+
+/// Does `work` on every part at the same time, each on a thread of its own; a single part on the calling thread.
+fn on_every_thread<T: Send + 'static>(
+    mut parts: Vec<T>,
+    work: impl Fn(&mut T) + Send + Sync + 'static,
+) -> Result<Run<'static>> {
+    if parts.len() == 1 {
+        return Ok(Box::new(move || {
+            parts.iter_mut().for_each(&work);
+            Ok(())
+        }));
+    }
+    let pool: ThreadPool = ThreadPoolBuilder::new()
+        .num_threads(parts.len())
+        .build()
+        .map_err(|error| Error::field("threads", error.to_string()))?;
+    let parts: Vec<Mutex<T>> = parts.into_iter().map(Mutex::new).collect();
+    Ok(Box::new(move || {
+        pool.broadcast(|context| {
+            work(&mut parts[context.index()].lock().unwrap_or_else(PoisonError::into_inner));
+        });
+        Ok(())
+    }))
+}
+
+/// Words that have been written to: untouched memory is not there yet, and reading it costs nothing.
+fn memory(words: usize) -> Result<Buffer> {
+    let mut buffer = Buffer::new(words).ok_or_else(|| Error::field("memory", format!("no {words} words")))?;
+    buffer.as_mut_slice().iter_mut().zip(1..).for_each(|(word, i)| *word = i);
+    Ok(buffer)
+}
+
+/// Words of a stretch that is read or written in one go: a page.
+const STRETCH: usize = 512;
+
+/// One thread's share of a stream: stretches of memory are copied, only read or only written, in turn, so that the
+/// bytes read and written are in the proportion asked for.
+struct Stream {
+    source: Buffer,
+    target: Buffer,
+}
+
+impl Stream {
+    fn new(traffic: Traffic, threads: u64) -> Result<Self> {
+        let all = (traffic.read + traffic.written).max(1);
+        let stretches = |bytes: u64| {
+            let share = u128::from(traffic.footprint) * u128::from(bytes) / u128::from(all * threads);
+            (share as usize / 8).div_ceil(STRETCH).max(usize::from(bytes > 0)) * STRETCH
+        };
+        Ok(Self { source: memory(stretches(traffic.read))?, target: memory(stretches(traffic.written))? })
+    }
+
+    fn bytes(&self) -> u64 {
+        8 * (self.source.as_slice().len() + self.target.as_slice().len()) as u64
+    }
+
+    fn pass(&mut self) {
+        let (source, target) = (self.source.as_slice(), self.target.as_mut_slice());
+        pulp::Arch::new().dispatch(Pass { source, target });
+    }
+}
+
+/// All stretches once, in the widest registers that the processor has.
+struct Pass<'a> {
+    source: &'a [u64],
+    target: &'a mut [u64],
+}
+
+impl pulp::WithSimd for Pass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let (reads, writes) = (self.source.len() / STRETCH, self.target.len() / STRETCH);
+        let mut source = self.source.chunks_exact(STRETCH);
+        let mut target = self.target.chunks_exact_mut(STRETCH);
+        let mut sums = [simd.splat_u64s(0); 4];
+        let (mut read, mut written) = (0, 0);
+        while read < reads || written < writes {
+            // Whichever is behind its share of the other.
+            let order = (read * writes).cmp(&(written * reads));
+            let from = if order.is_le() { source.next() } else { None };
+            let to = if order.is_ge() { target.next() } else { None };
+            read += usize::from(from.is_some());
+            written += usize::from(to.is_some());
+            match (from, to) {
+                (Some(from), Some(to)) => to.copy_from_slice(from),
+                (Some(from), None) => {
+                    let (groups, _) = pulp::as_arrays::<4, _>(S::as_simd_u64s(from).0);
+                    for group in groups {
+                        sums = std::array::from_fn(|i| simd.xor_u64s(sums[i], group[i]));
+                    }
+                }
+                (None, Some(to)) => to.fill(1),
+                (None, None) => {}
+            }
+        }
+        black_box(sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_moves_what_it_says() {
+        for (read, written) in [(1, 1), (2, 1), (1, 0), (0, 1), (768, 5), (1, 3)] {
+            let traffic = Traffic { read, written, footprint: 1 << 20 };
+            let mut stream = Stream::new(traffic, 1).unwrap();
+            let (words_in, words_out) = (stream.source.as_slice().len(), stream.target.as_slice().len());
+            let asked = (1 << 17) as f64 / (read + written) as f64;
+            assert!((words_in as f64 - asked * read as f64).abs() <= STRETCH as f64);
+            assert!((words_out as f64 - asked * written as f64).abs() <= STRETCH as f64);
+            // Everything is touched: no word of the target is what it was.
+            let before = stream.target.as_slice().to_vec();
+            stream.target.as_mut_slice().fill(u64::MAX);
+            stream.pass();
+            assert!(stream.target.as_slice().iter().all(|&word| word != u64::MAX), "{read} to {written}");
+            assert_eq!(before.len(), words_out);
+        }
+    }
+
+    #[test]
+    fn threads_share_the_work() {
+        for threads in [1, 2] {
+            let device = CpuDevice::new(Cpu::with_threads(threads).unwrap());
+            let (mut run, bytes) =
+                device.stream(Traffic { read: 2, written: 1, footprint: 3 << 20 }).unwrap();
+            run().unwrap();
+            assert!((3 << 20..=(3 << 20) + 8 * 8 * STRETCH as u64).contains(&bytes), "{bytes}");
+            let (mut run, count) = device.multiply().unwrap();
+            run().unwrap();
+            assert_eq!(count, (threads as u64 * 8) << 11);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! How arras is measured: one list of cases, each checked against the oracle before it is timed, with the time that the
+//! machine would need for it at its ceilings; records of what was measured; and comparisons that know about noise.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cases`] | the list, over any backend: criterion benches and `arras bench` iterate it |
+//! | [`sweep`] | which shapes the list is made for |
+//! | [`device`], [`clock`] | what is measured, and by which clock |
+//! | [`ceiling`] | what the machine reaches at its simplest work |
+//! | [`run`] | rounds of samples |
+//! | [`record`], [`machine`], [`table`] | the files in `records/`, and the README's tables |
+//! | [`stats`], [`compare`] | quantiles, intervals, verdicts |
+
+pub mod cases;
+pub mod ceiling;
+pub mod clock;
+pub mod compare;
+pub mod device;
+pub mod error;
+pub mod machine;
+mod random;
+pub mod record;
+pub mod run;
+pub mod stats;
+pub mod sweep;
+pub mod table;
+
+pub use cases::{Cases, Ready};
+pub use compare::{Report, Verdict};
+pub use device::{CpuDevice, Device};
+pub use error::{Error, Result};
+pub use record::{Benchmark, Record};
+pub use run::{Effort, measure};
+pub use sweep::Sweep;

@@ -1,0 +1,128 @@
+//! Quantiles, and intervals by the bootstrap.
+
+use serde::{Deserialize, Serialize};
+
+use crate::random::SplitMix;
+
+/// How often the bootstrap resamples. The ends of a 99 % interval then rest on 20 resamples each.
+const RESAMPLES: usize = 4000;
+
+/// What samples amount to. Quantiles interpolate linearly between order statistics.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// The median.
+    pub median: f64,
+    /// The 95th percentile.
+    pub p95: f64,
+    /// Interquartile range over median.
+    pub spread: f64,
+}
+
+impl Summary {
+    /// Summarises samples; zeros if there are none.
+    pub fn of(samples: &[f64]) -> Self {
+        let sorted = sorted(samples);
+        let median = quantile(&sorted, 0.5);
+        let range = quantile(&sorted, 0.75) - quantile(&sorted, 0.25);
+        Self { median, p95: quantile(&sorted, 0.95), spread: if median > 0.0 { range / median } else { 0.0 } }
+    }
+
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(1.0);
+        close(self.median, other.median) && close(self.p95, other.p95) && close(self.spread, other.spread)
+    }
+}
+
+/// The samples in ascending order.
+pub fn sorted(samples: &[f64]) -> Vec<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The quantile at `share` of samples in ascending order; 0 if there are none.
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * sorted.len().saturating_sub(1) as f64;
+    let at = |index: f64| sorted.get(index as usize).copied().unwrap_or(0.0);
+    at(place.floor()) + place.fract() * (at(place.ceil()) - at(place.floor()))
+}
+
+/// The median; 0 if there are no samples.
+pub fn median(samples: &[f64]) -> f64 {
+    quantile(&sorted(samples), 0.5)
+}
+
+/// Where a number lies.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interval {
+    /// The best guess.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// The median of samples, with the percentile interval of the bootstrap (Efron 1979).
+pub fn median_interval(samples: &[f64], confidence: f64) -> Interval {
+    let resamples = resample(confidence, |rng| redrawn_median(samples, rng));
+    Interval { value: median(samples), ..resamples }
+}
+
+/// The ratio of two medians, `b` over `a`, with the percentile interval of the bootstrap; the two are resampled
+/// independently. The same samples give the same interval.
+pub fn ratio_interval(a: &[f64], b: &[f64], confidence: f64) -> Interval {
+    let resamples = resample(confidence, |rng| redrawn_median(b, rng) / redrawn_median(a, rng));
+    Interval { value: median(b) / median(a), ..resamples }
+}
+
+fn resample(confidence: f64, mut statistic: impl FnMut(&mut SplitMix) -> f64) -> Interval {
+    let mut rng = SplitMix(0x6172_7261_7321);
+    let mut values: Vec<f64> = (0..RESAMPLES).map(|_| statistic(&mut rng)).collect();
+    values.sort_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    Interval { value: 0.0, low: quantile(&values, tail), high: quantile(&values, 1.0 - tail) }
+}
+
+/// The median of as many samples, drawn with replacement.
+fn redrawn_median(samples: &[f64], rng: &mut SplitMix) -> f64 {
+    let draw = |_| samples.get(rng.below(samples.len() as u64) as usize).copied().unwrap_or(0.0);
+    let mut drawn: Vec<f64> = (0..samples.len()).map(draw).collect();
+    drawn.sort_by(f64::total_cmp);
+    quantile(&drawn, 0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_interpolate() {
+        let summary = Summary::of(&[5.0, 1.0, 2.0, 4.0, 3.0]);
+        assert_eq!((summary.median, summary.p95), (3.0, 4.8));
+        assert!((summary.spread - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(Summary::of(&[7.0]), Summary { median: 7.0, p95: 7.0, spread: 0.0 });
+        assert_eq!(Summary::of(&[]).median, 0.0);
+    }
+
+    /// The interval of the median of n samples covers the true median about as often as it says.
+    #[test]
+    fn intervals_cover() {
+        let mut rng = SplitMix(7);
+        let mut draw = |count: usize| -> Vec<f64> {
+            (0..count).map(|_| 100.0 + (0..12).map(|_| rng.unit()).sum::<f64>()).collect()
+        };
+        let trials = 200;
+        let covered = (0..trials)
+            .filter(|_| {
+                let interval = median_interval(&draw(31), 0.95);
+                interval.low <= 100.0 && 100.0 <= interval.high
+            })
+            .count();
+        assert!(covered * 100 >= trials * 88, "{covered} of {trials}");
+        let ratio = ratio_interval(&draw(40), &draw(40).iter().map(|x| 1.1 * x).collect::<Vec<_>>(), 0.99);
+        assert!(ratio.low < 1.1 && 1.1 < ratio.high && ratio.low > 1.05, "{ratio:?}");
+    }
+}

@@ -1,0 +1,127 @@
+//! The devices of this build: what `--device` can name.
+
+use anyhow::Result;
+use arras_cpu::Cpu;
+
+#[cfg(feature = "cuda")]
+pub use with_cuda::{Device, cpu, cuda, gpus, threads};
+#[cfg(not(feature = "cuda"))]
+pub use without_cuda::{Device, cpu, cuda, gpus, threads};
+
+/// A GPU or, if there is none, why.
+#[derive(Debug)]
+pub struct Gpu {
+    /// As `--device` takes it.
+    pub name: String,
+    /// Whether it can compute.
+    pub available: bool,
+    /// What it is, or what is missing.
+    pub detail: String,
+}
+
+#[cfg(feature = "cuda")]
+mod with_cuda {
+    use anyhow::anyhow;
+    use arras_cuda::{DriverError, NvidiaDriver};
+
+    use super::{Cpu, Gpu, Result};
+    pub use crate::Device;
+
+    /// The CPU as a device.
+    pub fn cpu(cpu: Cpu) -> Device {
+        Device::Cpu(cpu)
+    }
+
+    /// GPU number `ordinal`.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub fn cuda(ordinal: usize) -> Result<Device> {
+        Device::cuda(ordinal).map_err(|error| match error {
+            DriverError::NoDriver { .. } | DriverError::NoDevice { .. } => {
+                anyhow!("there is no CUDA device: {error}")
+            }
+            other => anyhow!("the CUDA device cannot be used: {other}"),
+        })
+    }
+
+    /// Threads of the host that the device uses.
+    pub fn threads(device: &Device) -> usize {
+        match device {
+            Device::Cpu(cpu) => cpu.threads(),
+            Device::Cuda(_) => 1,
+        }
+    }
+
+    /// Every GPU of this machine.
+    pub fn gpus() -> Vec<Gpu> {
+        let none = |detail| vec![Gpu { name: "cuda:N".into(), available: false, detail }];
+        match NvidiaDriver::count() {
+            Ok(0) => none("the driver finds no device".into()),
+            Ok(count) => (0..count).map(gpu).collect(),
+            Err(error) => none(error.to_string()),
+        }
+    }
+
+    fn gpu(ordinal: usize) -> Gpu {
+        let name = format!("cuda:{ordinal}");
+        match describe(ordinal) {
+            Ok(detail) => Gpu { name, available: true, detail },
+            Err(error) => Gpu { name, available: false, detail: error.to_string() },
+        }
+    }
+
+    /// Opens the device with all its kernels, as a command would.
+    fn describe(ordinal: usize) -> Result<String, DriverError> {
+        use arras_cuda::Driver;
+        let Device::Cuda(backend) = Device::cuda(ordinal)? else {
+            return Err(DriverError::NoDevice { ordinal, count: 0 });
+        };
+        let (info, memory) = (backend.driver().device(), backend.driver().memory()?);
+        let (major, minor) = info.capability;
+        Ok(format!(
+            "{}, sm_{major}{minor}, {} multiprocessors, {} of {} MiB free, driver for CUDA {}.{}",
+            info.name,
+            info.multiprocessors,
+            memory.free >> 20,
+            memory.total >> 20,
+            info.driver_version / 1000,
+            info.driver_version % 1000 / 10,
+        ))
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod without_cuda {
+    use anyhow::bail;
+
+    use super::{Cpu, Gpu, Result};
+
+    /// The only device there is.
+    pub type Device = Cpu;
+
+    const LACKING: &str = "this build lacks the feature `cuda`";
+
+    /// The CPU as a device.
+    pub fn cpu(cpu: Cpu) -> Device {
+        cpu
+    }
+
+    /// No GPU.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn cuda(_: usize) -> Result<Device> {
+        bail!(LACKING)
+    }
+
+    /// Threads of the host that the device uses.
+    pub fn threads(device: &Device) -> usize {
+        device.threads()
+    }
+
+    /// No GPU.
+    pub fn gpus() -> Vec<Gpu> {
+        vec![Gpu { name: "cuda:N".into(), available: false, detail: LACKING.into() }]
+    }
+}
