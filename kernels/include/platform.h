@@ -13,6 +13,8 @@
     extern __shared__ __align__(16) unsigned char arras_dynamic_shared[];                                              \
     T* const name = reinterpret_cast<T*>(arras_dynamic_shared)
 
+#define STATIC_SHARED(T, name, count) __shared__ T name[count]
+
 #define DEVICE __device__ __forceinline__
 #else
 // Defines ARRAS_HOST and everything above. Found in crates/cuda-host/cpp.

@@ -131,7 +131,11 @@ void fiber_entry() {
     }
 }
 
-void restart(Fiber& fiber) { prepare(fiber.stack, fiber.memory, STACK - fiber.offset, fiber_entry); }
+void restart(Fiber& fiber) {
+    // Frames that were left behind by an error are still marked.
+    ASAN_UNPOISON_MEMORY_REGION(fiber.memory + PAGE, STACK - PAGE);
+    prepare(fiber.stack, fiber.memory, STACK - fiber.offset, fiber_entry);
+}
 
 Fiber* take_fiber(Machine& m) {
     if (!m.idle.empty()) {

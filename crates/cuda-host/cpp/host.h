@@ -14,7 +14,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __restrict__ __restrict
 #define __align__(n) alignas(n)
-#define DEVICE static inline __attribute__((always_inline, unused))
+#define DEVICE inline __attribute__((always_inline))
 
 namespace arras_host {
 

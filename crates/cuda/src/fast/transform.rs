@@ -1,7 +1,6 @@
 //! Transforms in one or two kernels.
 
 use arras_rns::{Result, Ring};
-use bytemuck::Zeroable;
 
 use super::{Step, abi::ArrangeArgs, abi::InverseEnd, abi::TransformArgs, abi::TransformTable};
 use crate::call::{Call, ids};
@@ -52,7 +51,7 @@ const ROW_TILE: usize = 12;
 
 /// Launch shape of a tile of `1 << bits` values, `blocks` to a row: 16 to a thread, one word of padding to 16.
 fn tile(bits: usize, blocks: usize) -> [usize; 3] {
-    [blocks, 1 << (bits - 4), 8 * 17 << (bits - 4)]
+    [blocks, 1 << (bits - 4), (8 * 17) << (bits - 4)]
 }
 
 impl Cut {
@@ -199,8 +198,7 @@ impl<D: Driver> Transforms<D> {
         a: abi::View,
         end: DevicePtr,
     ) -> Result<()> {
-        let mut arguments =
-            TransformArgs { shape: *shape, out, a, table: self.table, end, ..Zeroable::zeroed() };
+        let mut arguments = TransformArgs { shape: *shape, out, a, table: self.table, end };
         for step in steps {
             step.launch(call, shape.limbs as usize, shape.batch as usize, &arguments)?;
             arguments.a = out;
