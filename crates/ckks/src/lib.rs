@@ -9,6 +9,7 @@
 //! | [`encoder`] | numbers to plaintexts and back, in slots or in coefficients |
 //! | [`ciphertext`] | plaintexts, ciphertexts, their scale and level |
 //! | [`slots`] | which automorphism moves which slot |
+//! | [`small`] | polynomials with small coefficients: drawing them, handing them to a backend |
 //! | [`keys`] | evaluation keys |
 //! | [`workspace`] | constants and scratch memory of key switching |
 //! | [`evaluator`] | operations on ciphertexts |
@@ -28,6 +29,7 @@ mod lift;
 pub mod params;
 pub mod security;
 pub mod slots;
+pub mod small;
 pub mod workspace;
 
 pub use ciphertext::{Ciphertext, Plaintext};

@@ -1,8 +1,7 @@
 //! A secret key on a backend.
 
-use arras_ckks::{Ciphertext, Context, Plaintext, bytes};
+use arras_ckks::{Ciphertext, Context, Plaintext, bytes, small};
 use arras_heads::query::KeyId;
-use arras_rns::backend::Quantise;
 use arras_rns::{Backend, Coefficient, Evaluation, Input, LimbSet, Poly, Purpose, SeedLabel};
 use zeroize::Zeroizing;
 
@@ -44,9 +43,10 @@ impl<'c, B: Backend> Cipher<'c, B> {
         if ours != theirs {
             return Err(Error::Parameters { key: theirs, context: ours });
         }
-        let coefficients = Zeroizing::new(key.coefficients().iter().map(|&x| float(x)).collect::<Vec<_>>());
+        let coefficients =
+            Zeroizing::new(key.coefficients().iter().map(|&x| small::float(x)).collect::<Vec<_>>());
         let limbs = context.params().ring().limbs();
-        let mut secret = upload_small(context, limbs, coefficients.len(), &coefficients)?.retag();
+        let mut secret = small::upload(context, limbs, coefficients.len(), &coefficients)?.retag();
         context.backend().ntt(context.queue(), context.tables(), &mut secret.view_mut(), Input::InPlace)?;
         Ok(Self { context, id: key.id(), secret })
     }
@@ -182,8 +182,8 @@ impl<B: Backend> PublicKey<B> {
         let (limbs, batch) = (plaintext.poly.limbs(), plaintext.poly.batch());
         let mut rng = SecretRng::from_os()?;
         let mut blinding = Zeroizing::new(vec![0; batch * context.params().degree()]);
-        rng.ternary(&mut blinding, float);
-        let mut u = upload_small(context, limbs, context.params().degree(), &blinding)?.retag();
+        rng.ternary(&mut blinding, small::float);
+        let mut u = small::upload(context, limbs, context.params().degree(), &blinding)?.retag();
         backend.ntt(queue, tables, &mut u.view_mut(), Input::InPlace)?;
         let components = self.0.components.iter().map(|component| {
             let mut out = noise(context, &mut rng, limbs, batch)?;
@@ -222,32 +222,9 @@ pub(crate) fn noise<B: Backend>(
     batch: usize,
 ) -> Result<Poly<B, Evaluation>> {
     let degree = context.params().degree();
-    let mut small = Zeroizing::new(vec![0; batch * degree]);
-    rng.noise(&mut small, float);
-    let mut poly = upload_small(context, limbs, degree, &small)?.retag();
+    let mut noise = Zeroizing::new(vec![0; batch * degree]);
+    rng.noise(&mut noise, small::float);
+    let mut poly = small::upload(context, limbs, degree, &noise)?.retag();
     context.backend().ntt(context.queue(), context.tables(), &mut poly.view_mut(), Input::InPlace)?;
-    Ok(poly)
-}
-
-/// The bit pattern of a float: what [`upload_small`] takes.
-pub(crate) fn float(x: i8) -> u64 {
-    f64::from(x).to_bits()
-}
-
-/// Residues of small integers given as floats, `row` of them per polynomial; the other coefficients are 0. One number per
-/// coefficient goes to the backend, which makes it a residue of every limb.
-pub(crate) fn upload_small<B: Backend>(
-    context: &Context<B>,
-    limbs: LimbSet,
-    row: usize,
-    small: &[u64],
-) -> Result<Poly<B, Coefficient>> {
-    let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-    let mut poly = context.allocate(limbs, small.len() / row)?;
-    let mut buffer = backend.allocate(queue, small.len())?;
-    backend.write(queue, &mut buffer, 0, small)?;
-    let how = Quantise { first: 0, batch_stride: row, coefficient_stride: 1, count: row, scale_bits: 0 };
-    backend.quantise(queue, tables, &mut poly.view_mut(), &buffer, how)?;
-    backend.wipe(queue, &mut buffer)?;
     Ok(poly)
 }

@@ -1,6 +1,6 @@
 //! The client's side of an encrypted head: requests out, logits in.
 
-use arras_ckks::Context;
+use arras_ckks::{Context, small};
 use arras_heads::layout::{Groups, Layout, Piece};
 use arras_heads::preset::Bounds;
 use arras_heads::query::KeyId;
@@ -11,7 +11,6 @@ use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Purpose, SeedLabe
 use arras_wire::bits;
 use zeroize::Zeroizing;
 
-use crate::cipher::{float, upload_small};
 use crate::sampling::SecretRng;
 use crate::{Cipher, Error, Result};
 
@@ -116,9 +115,9 @@ impl<'c, B: Backend> Cipher<'c, B> {
         let mask = self.mask(label, limbs, piece.polynomials)?;
         let mut product = self.times_secret(mask)?;
         let count = piece.packing.coefficients();
-        let mut small = Zeroizing::new(vec![0; piece.polynomials * count]);
-        rng.noise(&mut small, float);
-        let mut b = upload_small(context, limbs, count, &small)?;
+        let mut noise = Zeroizing::new(vec![0; piece.polynomials * count]);
+        rng.noise(&mut noise, small::float);
+        let mut b = small::upload(context, limbs, count, &noise)?;
         backend.add(queue, tables, &mut b.view_mut(), Input::InPlace, &message.view())?;
         backend.sub(queue, tables, &mut b.view_mut(), Input::InPlace, &product.view())?;
         backend.wipe(queue, product.buffer_mut())?;

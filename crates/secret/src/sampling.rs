@@ -1,7 +1,7 @@
 //! Secret randomness. Distributions take the same time and touch the same memory whatever they return.
 
+use arras_ckks::small;
 use chacha20::ChaCha20Rng;
-use pulp::Arch;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
@@ -40,115 +40,20 @@ impl SecretRng {
         bytes
     }
 
-    /// Uniform elements of {-1, 0, 1}, made into what is wanted by `value`: each the high word of three times a uniform
-    /// word, which has a bias of 2^-63.
+    /// Uniform elements of {-1, 0, 1} ([`small::ternary`]).
     pub fn ternary<T>(&mut self, out: &mut [T], value: impl Fn(i8) -> T) {
-        let mut block = Zeroizing::new([0; BLOCK]);
-        for out in out.chunks_mut(BLOCK / 8) {
-            let bytes = &mut block[..8 * out.len()];
-            self.0.fill_bytes(bytes);
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    for (out, &word) in out.iter_mut().zip(bytes.as_chunks().0) {
-                        *out = value(ternary(u64::from_le_bytes(word)));
-                    }
-                },
-            );
-        }
+        small::ternary(&mut self.0, out, value);
     }
 
-    /// Centred binomial variables, made into what is wanted by `value`: each the difference of two sums of 21 fair bits,
-    /// standard deviation sqrt(10.5) = 3.24, at most 21 in magnitude. Three of them take two words.
+    /// Centred binomial variables of 42 bits ([`small::noise`]).
     pub fn noise<T>(&mut self, out: &mut [T], value: impl Fn(i8) -> T) {
-        const THIRD: usize = BLOCK / 16;
-        let mut block = Zeroizing::new([0; BLOCK]);
-        for out in out.chunks_mut(3 * THIRD) {
-            self.0.fill_bytes(&mut *block);
-            let (a, b) = block.as_chunks().0.split_at(THIRD);
-            let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-            let mut thirds = out.chunks_mut(THIRD);
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    for (half, out) in [a, b].into_iter().zip(&mut thirds) {
-                        for (out, x) in out.iter_mut().zip(half) {
-                            *out = value(binomial(word(x)));
-                        }
-                    }
-                    // What the others left of the words.
-                    for (out, (x, y)) in thirds.flatten().zip(a.iter().zip(b)) {
-                        *out = value(binomial(word(x) >> 42 | word(y) >> 42 << 22));
-                    }
-                },
-            );
-        }
+        small::noise(&mut self.0, out, value);
     }
-}
-
-/// Bytes of the stream that are taken at a time, so that little has to be wiped.
-const BLOCK: usize = 1 << 10;
-
-/// The high word of `3 word`, less one.
-#[inline(always)]
-fn ternary(word: u64) -> i8 {
-    const THIRD: u64 = u64::MAX / 3;
-    i8::from(word > THIRD) + i8::from(word > 2 * THIRD) - 1
-}
-
-/// From the low 42 bits: the number of ones among the lower 21, less that among the upper 21.
-#[inline(always)]
-fn binomial(word: u64) -> i8 {
-    const HALF: u64 = (1 << 21) - 1;
-    let flipped = (word ^ HALF << 21) & (HALF << 21 | HALF);
-    flipped.count_ones() as i8 - 21
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, SecretRng, binomial, ternary};
-
-    /// Words at the places where the result changes, and random ones.
-    #[test]
-    fn words_are_mapped_as_stated() {
-        let third = u64::MAX / 3;
-        let mut words = vec![0, 1, third - 1, third, third + 1, 2 * third, 2 * third + 1, u64::MAX];
-        words.extend((0..64).map(|i| 1 << i));
-        let mut rng = SecretRng::for_tests(2);
-        words.extend((0..1000).map(|_| u64::from_le_bytes(rng.bytes())));
-        for word in words {
-            assert_eq!(i128::from(ternary(word)), (i128::from(word) * 3 >> 64) - 1, "{word:x}");
-            let bits = |range: std::ops::Range<u32>| range.map(|i| (word >> i & 1) as i8).sum::<i8>();
-            assert_eq!(binomial(word), bits(0..21) - bits(21..42), "{word:x}");
-        }
-    }
-
-    /// Which bits of the stream make which value, for lengths that are no whole number of blocks too.
-    #[test]
-    fn values_follow_the_stream() {
-        for count in [1, 63, 64, 65, 128, 150, 192, 193, 1000] {
-            let mut stream = SecretRng::for_tests(3);
-            let mut ternaries = vec![0; count];
-            SecretRng::for_tests(3).ternary(&mut ternaries, |x| x);
-            for &found in &ternaries {
-                assert_eq!(found, ternary(u64::from_le_bytes(stream.bytes())));
-            }
-            let mut stream = SecretRng::for_tests(4);
-            let mut noise = vec![0.0; count];
-            SecretRng::for_tests(4).noise(&mut noise, f64::from);
-            for noise in noise.chunks(192) {
-                let block: [u8; BLOCK] = stream.bytes();
-                let words: Vec<_> = block.as_chunks().0.iter().map(|&x| u64::from_le_bytes(x)).collect();
-                for (i, &found) in noise.iter().enumerate() {
-                    let word = match i / 64 {
-                        0 | 1 => words[i],
-                        _ => words[i - 128] >> 42 | words[i - 64] >> 42 << 22,
-                    };
-                    assert_eq!(found, f64::from(binomial(word)), "{i} of {count}");
-                }
-            }
-        }
-    }
+    use super::SecretRng;
 
     /// Six standard deviations of an estimate from `count` samples.
     fn six_sigma(variance: f64, count: usize) -> f64 {
