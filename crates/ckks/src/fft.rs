@@ -437,57 +437,71 @@ impl WithSimd for Inverse<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
+/// The transform on one path beside the plain loops, for trials.
+#[cfg(feature = "testkit")]
+pub mod paths {
     use pulp::Arch;
 
-    use super::{Complex, Fft};
+    use super::Fft;
 
-    /// The paths that this processor has.
-    fn paths() -> Vec<Arch> {
-        let mut paths = vec![Arch::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        {
-            paths.extend(pulp::x86::V3::try_new().map(Arch::V3));
-            paths.extend(pulp::x86::V4::try_new().map(Arch::V4));
-        }
-        #[cfg(target_arch = "aarch64")]
-        paths.push(Arch::new());
-        paths
+    /// All paths; which of them there are depends on the processor.
+    pub const NAMES: [&str; 4] = ["scalar", "x86-64-v3", "x86-64-v4", "neon"];
+
+    /// Whether this processor has a path.
+    pub fn has(name: &str) -> bool {
+        path(name).is_some()
     }
+
+    fn path(name: &str) -> Option<Arch> {
+        match name {
+            "scalar" => Some(Arch::Scalar),
+            #[cfg(target_arch = "x86_64")]
+            "x86-64-v3" => pulp::x86::V3::try_new().map(Arch::V3),
+            #[cfg(target_arch = "x86_64")]
+            "x86-64-v4" => pulp::x86::V4::try_new().map(Arch::V4),
+            #[cfg(target_arch = "aarch64")]
+            "neon" => pulp::aarch64::Neon::try_new().map(Arch::Neon),
+            _ => None,
+        }
+    }
+
+    /// The first of the sizes `2^2 ..= 2^16` at which a path does not give the bits of the plain loops, either way.
+    ///
+    /// # Errors
+    /// That size; 0 if the processor lacks the path.
+    pub fn compare(name: &str) -> Result<(), usize> {
+        let arch = path(name).ok_or(0usize)?;
+        (2..=16)
+            .map(|log_size| 1 << log_size)
+            .try_for_each(|size| agrees(arch, size).then_some(()).ok_or(size))
+    }
+
+    fn agrees(arch: Arch, size: usize) -> bool {
+        let fft = Fft::on(arch, size);
+        let wave = |f: f64| (0..size).map(|i| (i as f64 * f).sin() * 1e10).collect::<Vec<_>>();
+        let (mut re, mut im) = (wave(0.7), wave(1.3));
+        let (mut plain_re, mut plain_im) = (re.clone(), im.clone());
+        fft.forward(&mut re, &mut im);
+        fft.small_forward(&mut plain_re, &mut plain_im);
+        // From the transposed leaves to plain bit-reversed order.
+        let shift = usize::BITS - size.trailing_zeros();
+        let place = |i: usize| fft.place(i.reverse_bits() >> shift);
+        let same = |x: &f64, y: &f64| x.to_bits() == y.to_bits();
+        let forth = (0..size).all(|i| same(&re[place(i)], &plain_re[i]) && same(&im[place(i)], &plain_im[i]));
+        fft.inverse(&mut re, &mut im);
+        fft.small_inverse(&mut plain_re, &mut plain_im);
+        let back = re.iter().zip(&plain_re).chain(im.iter().zip(&plain_im)).all(|(x, y)| same(x, y));
+        forth && back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Complex, Fft};
 
     fn values(size: usize) -> (Vec<f64>, Vec<f64>) {
         let wave = |f: f64| (0..size).map(|i| (i as f64 * f).sin() * 1e10).collect();
         (wave(0.7), wave(1.3))
-    }
-
-    /// Every path gives the bits of the plain loops, at every size.
-    #[test]
-    fn paths_agree_to_the_bit() {
-        for log_size in 2..=16 {
-            let fft = Fft::on(Arch::Scalar, 1 << log_size);
-            let (re, im) = values(1 << log_size);
-            let (mut plain_re, mut plain_im) = (re.clone(), im.clone());
-            fft.small_forward(&mut plain_re, &mut plain_im);
-            // From the transposed leaves to plain bit-reversed order.
-            let shift = usize::BITS - log_size;
-            let order: Vec<_> =
-                (0..1usize << log_size).map(|i| fft.place(i.reverse_bits() >> shift)).collect();
-            for arch in paths() {
-                let fft = Fft::on(arch, 1 << log_size);
-                let (mut fast_re, mut fast_im) = (re.clone(), im.clone());
-                fft.forward(&mut fast_re, &mut fast_im);
-                let sorted = |x: &[f64]| order.iter().map(|&at| x[at].to_bits()).collect::<Vec<_>>();
-                let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                assert_eq!(sorted(&fast_re), bits(&plain_re), "2^{log_size}, {arch:?}");
-                assert_eq!(sorted(&fast_im), bits(&plain_im), "2^{log_size}, {arch:?}");
-                let (mut back_re, mut back_im) = (plain_re.clone(), plain_im.clone());
-                fft.small_inverse(&mut back_re, &mut back_im);
-                fft.inverse(&mut fast_re, &mut fast_im);
-                assert_eq!(bits(&fast_re), bits(&back_re), "2^{log_size}, {arch:?}");
-                assert_eq!(bits(&fast_im), bits(&back_im), "2^{log_size}, {arch:?}");
-            }
-        }
     }
 
     /// Against the definition, and forth and back: errors of a few roundings per level.

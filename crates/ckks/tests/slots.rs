@@ -84,6 +84,43 @@ fn the_automorphism_of_the_generator_rotates_and_minus_one_conjugates() {
     }
 }
 
+/// Slots come back within the bounds of `docs/arithmetic.md`, at sizes below and above what vectors take at a time, for
+/// several polynomials at once, and where rows are shorter than the slots.
+#[test]
+fn slots_come_back_within_the_stated_error() {
+    for log_degree in [3, 4, 6, 7, 8, 11, 13, 14] {
+        let degree = 1 << log_degree;
+        let moduli = ntt_primes(50, degree, 3, &[]).unwrap();
+        let spec = Spec { degree, moduli, ..small_params().unwrap().spec().clone() };
+        let context = Context::new(Cpu::sequential(), Params::insecure(spec).unwrap()).unwrap();
+        for (generator, row, scale, size) in [
+            (5, degree / 2, 2f64.powi(40), 1.0),
+            (3, degree / 2, 2f64.powi(30) * 1.1, 1e6),
+            (5, degree / 4, 2f64.powi(52), 1e-3),
+        ] {
+            let encoder = SlotEncoder::new(degree, generator).unwrap();
+            let mut rng = SplitMix64::new(degree as u64);
+            let mut next = || ((rng.next_u64() >> 11) as f64 / (1u64 << 52) as f64 - 1.0) * size;
+            // The second row is much smaller than the first.
+            let values: Vec<_> = (0..2 * row)
+                .map(|i| Complex::new(next(), next()).scale(if i < row { 1.0 } else { 1e-4 }))
+                .collect();
+            let plain = encoder.encode(&context, &values, row, scale, 2).unwrap();
+            let found = encoder.decode(&context, &plain).unwrap();
+            for (found, values) in found.chunks_exact(degree / 2).zip(values.chunks_exact(row)) {
+                let mut expected = values.to_vec();
+                expected.resize(degree / 2, Complex::default());
+                let norm = expected.iter().map(|z| z.re * z.re + z.im * z.im).sum::<f64>().sqrt();
+                let rounded = (degree as f64 / 12.0).sqrt() / scale;
+                // Rounding errors of many coefficients are nearly normal: seven deviations. One more ulp is the scale's.
+                let bound = 7.0 * rounded + (12.0 * f64::from(log_degree - 1) + 4.0) * 2f64.powi(-53) * norm;
+                let error = distance(found, &expected);
+                assert!(error <= bound, "N = 2^{log_degree}, {generator}: {error:e} > {bound:e}");
+            }
+        }
+    }
+}
+
 #[test]
 fn products_of_polynomials_are_products_of_slots() {
     let context = context(2);

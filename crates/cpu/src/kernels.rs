@@ -221,7 +221,13 @@ impl LimbTable {
         }
         for (residue, &value) in row.iter_mut().zip(values) {
             let integer = portable::quantise(f64::from_bits(value), scale_bits).unwrap_or_default();
-            *residue = self.modulus.reduce_signed(integer.into());
+            let q = self.modulus.value();
+            *residue = if integer.unsigned_abs() < q {
+                // Secrets are small: nothing branches on their signs.
+                (integer + (integer >> 63 & q as i64)) as u64
+            } else {
+                self.modulus.reduce_signed(integer.into())
+            };
         }
     }
 
@@ -231,10 +237,10 @@ impl LimbTable {
             Kernels::Portable(_) => label.expand(self.modulus, row),
             #[cfg(target_arch = "x86_64")]
             Kernels::Simd(kernels) => {
-                // Bytes that stay in the first-level cache on their way.
-                let mut bytes = [0; 16 * simd::SEEDED];
+                const CHUNK: usize = 256;
+                let mut bytes = [0; 16 * CHUNK];
                 let mut stream = label.stream(self.modulus);
-                for part in row.chunks_mut(simd::SEEDED) {
+                for part in row.chunks_mut(CHUNK) {
                     let bytes = &mut bytes[..16 * part.len()];
                     stream.fill(bytes);
                     kernels.reduce_bytes(part, bytes);

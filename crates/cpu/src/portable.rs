@@ -188,9 +188,10 @@ pub fn matrix_row(
     }
 }
 
-/// `x * 2^scale_bits` rounded to an integer, ties to even; `None` if not finite or not below 2^62 in magnitude.
+/// `x * 2^scale_bits` rounded to an integer, ties to even; `None` if not finite or not below 2^62 in magnitude. The product
+/// is exact unless it underflows, where it rounds to 0 anyway.
 pub fn quantise(x: f64, scale_bits: i32) -> Option<i64> {
-    in_range(x, scale_bits).then(|| scaled(x, scale_bits).round_ties_even() as i64)
+    in_range(x, scale_bits).then(|| (x * power_of_two(scale_bits)).round_ties_even() as i64)
 }
 
 /// Whether `x * 2^scale_bits` is below 2^62 in magnitude; around 2^62 all floats are integers, so rounding first would
@@ -204,16 +205,8 @@ pub fn quantise_limit(scale_bits: i32) -> f64 {
     if scale_bits < -961 { f64::INFINITY } else { power_of_two(62 - scale_bits) }
 }
 
-/// `x * 2^scale_bits`, which is exact unless it underflows, where it rounds to the integer 0 anyway.
-#[inline(always)]
-pub(crate) fn scaled(x: f64, scale_bits: i32) -> f64 {
-    // Two steps, because 2^1000 times the smallest subnormal and 2^-1000 times the largest float both fit.
-    let half = scale_bits / 2;
-    x * power_of_two(half) * power_of_two(scale_bits - half)
-}
-
-/// `2^exponent` for `|exponent| <= 1022`, or 1023.
-fn power_of_two(exponent: i32) -> f64 {
+/// `2^exponent` for `-1022 <= exponent <= 1023`.
+pub(crate) fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent) as u64) << 52)
 }
 

@@ -1,4 +1,5 @@
-//! Times keyed operations on one thread beside the forward NTT, in interleaved rounds, and prints medians:
+//! Times the client's and the evaluator's operations on one thread beside the forward NTT, in interleaved rounds, and
+//! prints medians:
 //! `cargo run --release -p arras-secret --example speed`.
 
 use std::hint::black_box;
@@ -48,6 +49,8 @@ fn measure(params: Params, rounds: usize) -> Outcome {
     let scale = params.ring().modulus(top).value() as f64;
     let plain = encoder.encode(&context, &values, encoder.slots(), scale, top)?;
     let a = cipher.encrypt(&plain)?;
+    let public = cipher.public_key()?;
+    let decrypted = cipher.decrypt(&a)?;
     let product = evaluator.square(&a)?;
     let mut workspace = Workspace::new(&context, 0..=top, 1)?;
     let mut row: Poly<Cpu, Coefficient> = context.allocate(params.limbs(), 1)?;
@@ -60,6 +63,11 @@ fn measure(params: Params, rounds: usize) -> Outcome {
     let names = [
         format!("ntt, {} bits", bits(0)),
         format!("ntt, {} bits", bits(top)),
+        "encode slots".into(),
+        "decode slots".into(),
+        "encrypt, secret key".into(),
+        "encrypt, public key".into(),
+        "decrypt".into(),
         "multiply".into(),
         "relinearise".into(),
         "rescale of two components".into(),
@@ -73,10 +81,15 @@ fn measure(params: Params, rounds: usize) -> Outcome {
             match case {
                 0 => ntt(0)?,
                 1 => ntt(top)?,
-                2 => drop(black_box(evaluator.multiply(&a, &a)?)),
-                3 => drop(black_box(evaluator.relinearise(&product, &keys, &mut workspace)?)),
-                4 => drop(black_box(evaluator.rescale_with(&a, &mut workspace)?)),
-                5 => drop(black_box(evaluator.rotate(&a, 1, &keys, &mut workspace)?)),
+                2 => drop(black_box(encoder.encode(&context, &values, encoder.slots(), scale, top)?)),
+                3 => drop(black_box(encoder.decode(&context, &decrypted)?)),
+                4 => drop(black_box(cipher.encrypt(&plain)?)),
+                5 => drop(black_box(public.encrypt(&context, &plain)?)),
+                6 => drop(black_box(cipher.decrypt(&a)?)),
+                7 => drop(black_box(evaluator.multiply(&a, &a)?)),
+                8 => drop(black_box(evaluator.relinearise(&product, &keys, &mut workspace)?)),
+                9 => drop(black_box(evaluator.rescale_with(&a, &mut workspace)?)),
+                10 => drop(black_box(evaluator.rotate(&a, 1, &keys, &mut workspace)?)),
                 _ => drop(black_box(evaluator.rotate_hoisted(&a, &HOISTED, &keys, &mut workspace)?)),
             }
             samples.push(start.elapsed().as_secs_f64() * 1e6);

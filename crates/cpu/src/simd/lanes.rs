@@ -63,6 +63,8 @@ pub(crate) trait Lanes: Copy + Send + Sync + Debug {
     fn leave(self, x: Self::V, y: Self::V) -> (Self::V, Self::V);
     /// The reverse of [`leave`](Self::leave), which begins an inverse transform.
     fn enter(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// The even and the odd lanes of two consecutive vectors.
+    fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// From the results of inverse level `level` (counted from the narrowest) to the operands of the next, or after the
     /// widest to two consecutive vectors.
     fn ascend(self, level: usize, x: Self::V, y: Self::V) -> (Self::V, Self::V);
@@ -191,6 +193,15 @@ impl Lanes for Avx512 {
         intrinsics!({
             let even = _mm512_setr_epi64(0, 2, 8, 10, 4, 6, 12, 14);
             let odd = _mm512_setr_epi64(1, 3, 9, 11, 5, 7, 13, 15);
+            (_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b))
+        })
+    }
+
+    #[inline(always)]
+    fn unzip(self, a: __m512i, b: __m512i) -> (__m512i, __m512i) {
+        intrinsics!({
+            let even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+            let odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
             (_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b))
         })
     }
@@ -344,6 +355,11 @@ impl Lanes for Avx2 {
     fn enter(self, a: __m256i, b: __m256i) -> (__m256i, __m256i) {
         let (x, y) = self.descend(0, a, b);
         self.descend(1, x, y)
+    }
+
+    #[inline(always)]
+    fn unzip(self, a: __m256i, b: __m256i) -> (__m256i, __m256i) {
+        self.enter(a, b)
     }
 
     #[inline(always)]

@@ -28,7 +28,7 @@ use butterfly::{Harvey52, Lazy52, Shoup64, Wide52};
 use lanes::{Avx2, Avx512, Ifma};
 use modular::{Narrow, Wide};
 use ntt::Transform;
-pub(crate) use rows::{MATRIX_ROWS, SEEDED};
+pub(crate) use rows::MATRIX_ROWS;
 
 use crate::path::Path;
 use crate::tables::{Factor, Terms};
@@ -157,7 +157,7 @@ impl Kernels {
         }
     }
 
-    /// `row[i]` is the i-th group of 16 bytes mod q, for at most [`SEEDED`] of them.
+    /// `row[i]` is the i-th group of 16 bytes mod q.
     pub(crate) fn reduce_bytes(&self, row: &mut [u64], bytes: &[u8]) {
         // SAFETY: the arithmetic holds tokens for the features of its functions.
         unsafe {

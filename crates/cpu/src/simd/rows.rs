@@ -345,10 +345,7 @@ pub(crate) fn lift(m: Narrow, out: &mut [u64], digit: &[u64], start: u64) {
     transform(m, out, Some(digit), |x| m.residue(m.lanes().add(x, start)));
 }
 
-/// The largest number of words that [`reduce_bytes`] takes.
-pub(crate) const SEEDED: usize = 128;
-
-/// `row[i]` is the i-th group of 16 bytes mod q, at most [`SEEDED`] of them.
+/// `row[i]` is the i-th group of 16 bytes mod q.
 #[inline(always)]
 pub(crate) fn reduce_bytes<L: Lanes>(m: Wide<L>, row: &mut [u64], bytes: &[u8]) {
     reduce_split(m.lanes(), row, bytes, |low, high| m.reduce_words(high, low));
@@ -373,17 +370,14 @@ pub(crate) fn reduce_bytes_narrow(m: Narrow, row: &mut [u64], bytes: &[u8]) {
 #[inline(always)]
 fn reduce_split<L: Lanes>(lanes: L, row: &mut [u64], bytes: &[u8], reduce: impl Fn(L::V, L::V) -> L::V) {
     let length = row.len();
-    assert!(length.is_multiple_of(L::WIDTH) && length <= SEEDED && bytes.len() == 16 * length);
-    // The compiler takes the halves apart several at a time.
-    let (mut low, mut high) = ([0; SEEDED], [0; SEEDED]);
-    for ((low, high), group) in low.iter_mut().zip(&mut high).zip(bytes.as_chunks::<16>().0) {
-        let group = u128::from_le_bytes(*group);
-        (*low, *high) = (group as u64, (group >> 64) as u64);
-    }
+    assert!(length.is_multiple_of(L::WIDTH) && bytes.len() == 16 * length);
+    let from = bytes.as_ptr().cast::<u64>();
     for i in (0..length).step_by(L::WIDTH) {
-        // SAFETY: all three have `length` words or more, a whole number of vectors.
+        // SAFETY: the row has `length` words, a whole number of vectors, the bytes are twice as many, and vectors need not
+        // be aligned.
         unsafe {
-            let (low, high) = (lanes.load(low.as_ptr().add(i)), lanes.load(high.as_ptr().add(i)));
+            let (a, b) = (lanes.load(from.add(2 * i)), lanes.load(from.add(2 * i + L::WIDTH)));
+            let (low, high) = lanes.unzip(a, b);
             lanes.store(row.as_mut_ptr().add(i), reduce(low, high));
         }
     }
@@ -445,15 +439,17 @@ fn reversed(x: usize, bits: u32) -> usize {
 /// Plain Rust, but compiled for instructions that round and convert several floats at once. The quotient is estimated in
 /// floating point with a relative error below 2^-51 and rounded to an integer. From q = 2^13 on it is below 2^49, so that
 /// the remainder is less than `(1/2 + 1/4) q` in magnitude.
+// `clamp` would keep a NaN.
+#[allow(clippy::manual_clamp)]
 #[inline(always)]
 pub(crate) fn quantise<M: Modular>(m: M, row: &mut [u64], values: &[u64], scale_bits: i32) {
     const LIMIT: f64 = (1u64 << 62) as f64;
-    let q = m.modulus().value() as i64;
+    let (q, scale) = (m.modulus().value() as i64, crate::portable::power_of_two(scale_bits));
     let inverse = 1.0 / q as f64;
     for (residue, &value) in row.iter_mut().zip(values) {
-        let x = crate::portable::scaled(f64::from_bits(value), scale_bits).round_ties_even();
-        // Also what makes the conversions safe, whatever the values.
-        let x = x.max(-LIMIT).min(LIMIT);
+        let x = (f64::from_bits(value) * scale).round_ties_even();
+        // What makes the conversions safe, whatever the values: the smaller of a NaN and the limit is the limit.
+        let x = x.min(LIMIT).max(-LIMIT);
         let quotient = (x * inverse).round_ties_even();
         // SAFETY: neither is NaN or exceeds 2^62 in magnitude.
         let (x, quotient) = unsafe { (x.to_int_unchecked::<i64>(), quotient.to_int_unchecked::<i64>()) };
