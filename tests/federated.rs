@@ -163,6 +163,8 @@ fn three_parties_train_and_classify_under_their_own_keys() {
         assert_eq!(events.first(), Some(&"epoch"));
         assert_eq!(events.last(), Some(&"outcome"));
         assert_eq!(events.iter().filter(|event| **event == "contributed").count(), 2);
+        let manifest = run(path, ARRAS, &["federated", "ledger", "manifest", name]).stdout;
+        assert_eq!(String::from_utf8(manifest).unwrap().lines().count(), 90);
     }
 
     let held_out = features(90, 77);

@@ -28,6 +28,7 @@ pub struct Local {
     classes: Vec<usize>,
     training: Vec<usize>,
     held_out: Vec<usize>,
+    names: Vec<String>,
     hash: [u8; 32],
     clipped: usize,
 }
@@ -70,6 +71,7 @@ impl Local {
             classes,
             training,
             held_out,
+            names: features.names.clone(),
             hash,
             clipped,
         })
@@ -78,6 +80,11 @@ impl Local {
     /// What stands for the data in the release rule.
     pub fn hash(&self) -> [u8; 32] {
         self.hash
+    }
+
+    /// Names of all rows: the files that contribute.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Rows that train, and rows that judge.

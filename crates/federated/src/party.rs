@@ -90,6 +90,10 @@ impl<B: Backend, J: Journal> Party<B, J> {
         &self.journal
     }
 
+    pub(crate) fn journal_mut(&mut self) -> &mut J {
+        &mut self.journal
+    }
+
     /// Stores something under a name of its own, once.
     pub(crate) fn keep(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         Ok(self.journal.put(name, bytes)?)

@@ -226,17 +226,14 @@ impl<B: Backend, J: Journal> Session<B, J> {
     fn upload(&mut self, board: &mut impl Board, now: u64) -> Result<Progress> {
         let Some(opening) = board.opening()? else { return Ok(Progress::Acted) };
         let local = &self.local;
-        let mut asked = None;
-        let message = self.party.upload(&opening, |opening| {
-            asked = Some((opening.round, opening.attempt, opening.purpose.name()));
-            local.integers(opening)
-        })?;
-        if let Some((round, attempt, purpose)) = asked {
-            let (training, held_out) = self.local.sizes();
-            let rows = if purpose == Purpose::Statistics.name() { training } else { held_out };
-            let (data, rows) = (hex(&self.local.hash()), rows as u64);
-            self.record(now, Event::Contributed { round, attempt, purpose: purpose.to_owned(), data, rows })?;
-        }
+        let message = self.party.upload(&opening, |opening| local.integers(opening))?;
+        let Opening { round, attempt, purpose, .. } = opened(&opening)?;
+        let (training, held_out) = self.local.sizes();
+        let rows = if purpose == Purpose::Statistics { training } else { held_out };
+        let data = hex(&self.local.hash());
+        self.party.keep(&format!("{MANIFESTS}{data}"), self.local.names().join("\n").as_bytes())?;
+        let purpose = purpose.name().to_owned();
+        self.record_once(now, Event::Contributed { round, attempt, purpose, data, rows: rows as u64 })?;
         board.post(&message)?;
         Ok(Progress::Acted)
     }
@@ -245,7 +242,6 @@ impl<B: Backend, J: Journal> Session<B, J> {
         let (Some(opening), Some(proposal)) = (board.opening()?, board.proposal()?) else {
             return Ok(Progress::Acted);
         };
-        let before = self.party.releases()?.len();
         let message = match self.party.share(&opening, &proposal, self.local.hash()) {
             Ok(message) => message,
             Err(error) => {
@@ -253,9 +249,7 @@ impl<B: Backend, J: Journal> Session<B, J> {
                 return Err(error);
             }
         };
-        if self.party.releases()?.len() > before {
-            self.record_release(now)?;
-        }
+        self.record_release(now)?;
         board.post(&message)?;
         Ok(Progress::Acted)
     }
@@ -270,7 +264,7 @@ impl<B: Backend, J: Journal> Session<B, J> {
             _ => None,
         };
         let name = |&position: &u32| roster.members[position as usize].name.clone();
-        self.record(
+        self.record_once(
             now,
             Event::Released {
                 round: release.round,
@@ -389,9 +383,7 @@ impl<B: Backend, J: Journal> Session<B, J> {
     }
 
     fn record(&mut self, now: u64, event: Event) -> Result<()> {
-        let mut ledger = self.ledger()?;
-        let line = ledger.append(now, event)?;
-        self.party.keep(&format!("ledger/{:012}", ledger.entries().len()), line.as_bytes())
+        record(self.party.journal_mut(), now, event)
     }
 
     /// The ledger as text.
@@ -409,6 +401,19 @@ impl<B: Backend, J: Journal> Session<B, J> {
     pub fn ledger(&self) -> Result<Ledger> {
         Ok(Ledger::verify(&self.ledger_text()?)?)
     }
+}
+
+/// Prefix of the names under which lists of contributed files are stored, by hash of the data.
+pub const MANIFESTS: &str = "manifest/";
+
+/// Appends an event to the ledger in a party's journal.
+///
+/// # Errors
+/// A ledger that was changed; a journal that cannot be read or written.
+pub fn record(journal: &mut impl Journal, now: u64, event: Event) -> Result<()> {
+    let mut ledger = Ledger::verify(&ledger_text(journal)?)?;
+    let line = ledger.append(now, event)?;
+    Ok(journal.put(&format!("ledger/{:012}", ledger.entries().len()), line.as_bytes())?)
 }
 
 /// The ledger in a party's journal, as text.

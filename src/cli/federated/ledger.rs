@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
-use arras_federated::session::ledger_text;
-use arras_rounds::Ledger;
-use arras_rounds::ledger::Entry;
+use anyhow::{Result, ensure};
+use arras_federated::session::{MANIFESTS, ledger_text, record};
+use arras_rounds::ledger::{Entry, Event};
+use arras_rounds::{Journal as _, Ledger};
 use arras_serve::Store;
+use arras_serve::federation::now;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -21,6 +22,20 @@ pub enum LedgerCommand {
     Verify(Source),
     /// Print the ledger as it stands, to be kept or exchanged
     Export(Source),
+    /// Print the names of the files that contributed
+    Manifest(Source),
+    /// Note that a party is no longer trusted; the next epoch's agreement is without it
+    Revoke(Revoke),
+}
+
+/// Arguments of `federated ledger revoke`.
+#[derive(Args, Debug)]
+pub struct Revoke {
+    /// This party's state folder
+    state: PathBuf,
+    /// The party that is no longer trusted
+    #[arg(long)]
+    member: String,
 }
 
 /// Where a ledger is.
@@ -59,17 +74,36 @@ impl LedgerCommand {
                 common.print(&Verified { entries: ledger.entries().to_vec(), last: ledger.last() })?;
             }
             Self::Export(source) => print!("{}", source.text()?),
+            Self::Manifest(source) => source.manifests()?,
+            Self::Revoke(revoke) => {
+                let mut store = open(&revoke.state)?;
+                record(&mut store, now(), Event::Revoked { member: revoke.member.clone() })?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// A journal that is there already.
+fn open(state: &Path) -> Result<Store> {
+    let path = journal(state);
+    ensure!(path.is_file(), "{}: no such journal", path.display());
+    Ok(Store::open(&path)?)
+}
+
 impl Source {
     fn text(&self) -> Result<String> {
-        let state: &Path = &journal(&self.source);
         if self.source.is_dir() {
-            return Ok(ledger_text(&Store::open(state)?)?);
+            return Ok(ledger_text(&open(&self.source)?)?);
         }
         read_text(&self.source)
+    }
+
+    fn manifests(&self) -> Result<()> {
+        let store = open(&self.source)?;
+        for name in store.names(MANIFESTS)? {
+            println!("{}", String::from_utf8_lossy(&store.get(&name)?.unwrap_or_default()));
+        }
+        Ok(())
     }
 }
