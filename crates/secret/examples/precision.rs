@@ -13,7 +13,6 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use arras_heads::Preset;
 use measured::record;
 use serde_json::{Value, json};
 
@@ -45,7 +44,7 @@ fn measure(runs: usize) -> Result<Value, Box<dyn Error>> {
         rows.extend(measured::slots(&set, (runs * 8192 / set.params.degree()).max(2)));
         eprintln!("{}: done", set.name);
     }
-    for preset in Preset::all() {
+    for preset in measured::presets() {
         rows.extend(measured::heads(preset, runs));
     }
     for row in &rows {

@@ -5,7 +5,6 @@ mod measured;
 
 use std::path::Path;
 
-use arras_heads::Preset;
 use measured::record;
 use serde_json::Value;
 
@@ -29,7 +28,7 @@ fn digits_of_two_primes_and_a_chain_of_five_products() {
 
 #[test]
 fn linear_heads() {
-    for preset in Preset::all() {
+    for preset in measured::presets() {
         holds(measured::heads(preset, 3));
     }
 }

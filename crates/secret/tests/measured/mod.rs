@@ -489,6 +489,11 @@ impl<'a> Lab<'a> {
     }
 }
 
+/// The presets of linear heads whose replies are not masked: what masks a reply is no error of the model's.
+pub(crate) fn presets() -> impl Iterator<Item = &'static Preset> {
+    Preset::all().iter().filter(|preset| preset.layouts.contains(&Layout::Dot) && !preset.hides)
+}
+
 /// Measures the linear heads of a preset: 5 classes of 768 features.
 pub(crate) fn heads(preset: &'static Preset, runs: usize) -> Vec<Value> {
     const CLASSES: usize = 5;
