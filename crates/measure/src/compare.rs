@@ -8,12 +8,13 @@
 use serde::Serialize;
 
 use crate::record::{Benchmark, Record};
-use crate::stats::{Interval, ratio_interval};
+use crate::stats::{Interval, Summary, ratio_interval};
 use crate::{Error, Result};
 
 /// How sure an interval is.
 const CONFIDENCE: f64 = 0.99;
-/// Differences up to this factor do not count: where in memory the operands come to lie changes some cases by as much.
+/// Differences up to this factor do not count: where in memory the operands come to lie changes some cases by as much. Nor
+/// do differences up to the interquartile range of the rounds of either run.
 pub const MARGIN: f64 = 1.05;
 
 /// What can be said about a benchmark.
@@ -126,13 +127,16 @@ fn differences(first: &Record, second: &Record) -> Vec<String> {
 fn compare(first: &Benchmark, second: &Benchmark) -> Comparison {
     // Without controls in both, the clock's times have to do.
     let controlled = !first.control.is_empty() && !second.control.is_empty();
-    let ratio = ratio_interval(&round_times(first, controlled), &round_times(second, controlled), CONFIDENCE);
-    let (low, high) = (1.0 / MARGIN, MARGIN);
+    let (a, b) = (round_times(first, controlled), round_times(second, controlled));
+    let ratio = ratio_interval(&a, &b, CONFIDENCE);
+    // What rounds of one run differ by, runs differ by too.
+    let high = MARGIN.max(1.0 + Summary::of(&a).spread.max(Summary::of(&b).spread));
+    let low = 1.0 / high;
     let verdict = if ratio.low > high {
         Verdict::Slower
     } else if ratio.high < low {
         Verdict::Faster
-    } else if ratio.low >= low && ratio.high <= high {
+    } else if high <= MARGIN && ratio.low >= low && ratio.high <= high {
         Verdict::Same
     } else {
         Verdict::Unresolved
@@ -157,7 +161,6 @@ mod tests {
     use super::*;
     use crate::random::SplitMix;
     use crate::record::tests::{benchmark, record};
-    use crate::stats::Summary;
 
     /// A run of `cases` cases on a machine whose clock wanders, where a tenth of the samples is disturbed, and where every
     /// case is some per cent off because of where its memory lies.

@@ -234,22 +234,29 @@ fn gather_lanes<'a, S: pulp::Simd, const K: usize>(
 #[inline(always)]
 fn gather<S: pulp::Simd, const K: usize>(simd: S, from: [&[S::u64s]; K], to: &mut [S::u64s]) {
     let from = from.map(|lane| &lane[..to.len()]);
+    // No closures around vector operations: they would not be compiled for the registers that are used.
     for (i, to) in to.iter_mut().enumerate() {
-        let sum = from[1..].iter().fold(from[0][i], |sum, lane| simd.xor_u64s(sum, lane[i]));
-        *to = sum;
+        *to = from[0][i];
+        for lane in &from[1..] {
+            *to = simd.xor_u64s(*to, lane[i]);
+        }
     }
 }
 
 #[inline(always)]
 fn read_lanes<S: pulp::Simd>(simd: S, source: &[S::u64s]) {
     let length = source.len() / LANES;
-    let lanes: [&[S::u64s]; LANES] = std::array::from_fn(|k| &source[k * length..][..length]);
-    let mut sums = [simd.splat_u64s(0); LANES];
-    for i in 0..length {
-        sums = std::array::from_fn(|k| simd.xor_u64s(sums[k], lanes[k][i]));
+    let [a, b, c, d]: [&[S::u64s]; LANES] = std::array::from_fn(|k| &source[k * length..][..length]);
+    let zero = simd.splat_u64s(0);
+    let (mut w, mut x, mut y, mut z) = (zero, zero, zero, zero);
+    for (((&a, &b), &c), &d) in a.iter().zip(b).zip(c).zip(d) {
+        (w, x) = (simd.xor_u64s(w, a), simd.xor_u64s(x, b));
+        (y, z) = (simd.xor_u64s(y, c), simd.xor_u64s(z, d));
     }
-    let rest = &source[LANES * length..];
-    black_box(rest.iter().fold(sums, |sums, &x| sums.map(|sum| simd.xor_u64s(sum, x))));
+    for &a in &source[LANES * length..] {
+        w = simd.xor_u64s(w, a);
+    }
+    black_box([w, x, y, z]);
 }
 
 #[cfg(test)]
