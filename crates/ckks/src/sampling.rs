@@ -193,7 +193,7 @@ mod tests {
         let mut rng = Sampler::for_tests(2);
         words.extend((0..1000).map(|_| u64::from_le_bytes(rng.bytes())));
         for word in words {
-            assert_eq!(i128::from(ternary(word)), (i128::from(word) * 3 >> 64) - 1, "{word:x}");
+            assert_eq!(i128::from(ternary(word)), ((i128::from(word) * 3) >> 64) - 1, "{word:x}");
             let bits = |range: std::ops::Range<u32>| range.map(|i| (word >> i & 1) as i8).sum::<i8>();
             assert_eq!(binomial(word), bits(0..21) - bits(21..42), "{word:x}");
         }

@@ -33,7 +33,7 @@ fn group_size(queue: &Queue, limbs: usize, batch: usize) -> usize {
 fn groups<'a>(rows: Vec<Row<'a>>, limbs: usize, size: usize) -> Vec<(usize, Vec<Row<'a>>)> {
     let mut groups: Vec<(usize, Vec<Row<'a>>)> = Vec::new();
     for (index, row) in rows.into_iter().enumerate() {
-        if index % limbs % size == 0 {
+        if (index % limbs).is_multiple_of(size) {
             groups.push((index / limbs, Vec::with_capacity(size)));
         }
         if let Some((_, group)) = groups.last_mut() {

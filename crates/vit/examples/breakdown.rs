@@ -1,4 +1,4 @@
-//! Milliseconds per image of the forward pass: `RAYON_NUM_THREADS=1 cargo run --release -p arras-vit --example speed`.
+//! Milliseconds per image of the forward pass: `RAYON_NUM_THREADS=1 cargo run --release -p arras-vit --example breakdown`.
 
 use std::time::Instant;
 
