@@ -21,6 +21,8 @@ const TOKEN: &str = "a token of sufficient length";
 const NAMES: [&str; 3] = ["north", "river", "south"];
 const CLASSES: [&str; 3] = ["glandular", "scattered", "solid"];
 const DIMENSION: usize = 24;
+/// What stands for a backbone: 64 hexadecimal digits.
+const BACKBONE: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// Three classes around their means, rows in groups of three.
 fn features(rows: usize, seed: u64) -> Features {
@@ -39,7 +41,7 @@ fn features(rows: usize, seed: u64) -> Features {
         names: (0..rows).map(|row| format!("{seed}-{row}.png")).collect(),
         labels: Some((0..rows).map(|row| CLASSES[class(row)].to_owned()).collect()),
         groups: Some((0..rows).map(|row| format!("patient-{seed}-{}", row / 3)).collect()),
-        fingerprint: Some("backbone".to_owned()),
+        fingerprint: Some(BACKBONE.to_owned()),
     }
 }
 
@@ -58,9 +60,11 @@ fn json_of(folder: &Path, program: &str, arguments: &[&str]) -> Value {
 fn prepared() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let agreement = "name = \"three hospitals\"\nbackbone = \"backbone\"\ndimension = 24\n\
-        classes = [\"glandular\", \"scattered\", \"solid\"]\nrow_bound = 10.0\nrows = 1000\nparties = 3\n\
-        threshold = 2\nquorum = 3\nreceiver = \"river\"\n";
+    let agreement = format!(
+        "name = \"three hospitals\"\nbackbone = \"{BACKBONE}\"\ndimension = {DIMENSION}\n\
+         classes = {CLASSES:?}\nrow_bound = 10.0\nrows = 1000\nparties = 3\nthreshold = 2\nquorum = 3\n\
+         receiver = \"river\"\n"
+    );
     fs::write(path.join("agreement.toml"), agreement).unwrap();
     fs::write(path.join("tokens"), format!("{}\n", TOKEN.replace(' ', "-"))).unwrap();
     let parts = arras::federated::local::deal(&features(270, 5), None, 3, Deal::Even, 0).unwrap();

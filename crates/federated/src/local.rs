@@ -23,7 +23,7 @@ pub struct Local {
     agreement: Agreement,
     /// As they came, for candidates.
     features: Vec<f32>,
-    /// `[n][d]`, projected and clipped.
+    /// `[n][d]`, projected, clipped, and divided by the bound.
     rows: Vec<f32>,
     classes: Vec<usize>,
     training: Vec<usize>,
@@ -56,6 +56,8 @@ impl Local {
         };
         let mut rows = projected;
         let clipped = clip(&mut rows, agreement.features() as usize, agreement.row_bound);
+        // Against the one that extends them, rows of norm 1 share the noise of differential privacy best.
+        rows.iter_mut().for_each(|x| *x = (f64::from(*x) / agreement.row_bound) as f32);
         let dealt = hold_out(
             &Rows { classes: &classes, groups: groups.as_deref() },
             HELD_OUT,
@@ -97,8 +99,8 @@ impl Local {
         &self.training
     }
 
-    /// All rows, projected and clipped, `[n][d]`, and their classes.
-    pub fn clipped_rows(&self) -> (&[f32], &[usize]) {
+    /// All rows, projected, clipped and divided by the bound, `[n][d]`, and their classes.
+    pub fn scaled_rows(&self) -> (&[f32], &[usize]) {
         (&self.rows, &self.classes)
     }
 
@@ -107,7 +109,7 @@ impl Local {
         self.clipped
     }
 
-    /// The sums over the training rows.
+    /// The sums over the training rows, divided by the bound.
     ///
     /// # Errors
     /// None in practice: the rows were checked.
@@ -185,7 +187,7 @@ pub fn integer_sensitivity(agreement: &Agreement, purpose: &Purpose) -> Result<f
             let format = agreement.format()?;
             // Rounding moves every entry by at most one; entries off the diagonal count twice.
             let rounding = (2.0 * format.entries as f64).sqrt();
-            sensitivity(agreement.row_bound, privacy.rows_per_unit) / format.unit + rounding
+            sensitivity(1.0, privacy.rows_per_unit) / format.unit + rounding
         }
         // A row is one count in the confusion matrix and one in a histogram of each class's score, for each candidate.
         Purpose::Counts { candidates, .. } => {
@@ -315,12 +317,14 @@ fn project(matrix: &[f32], row: &[f32]) -> Vec<f32> {
     matrix.chunks_exact(row.len()).map(dot).collect()
 }
 
-/// Weights on projected features, `[C][d]`, as weights on the features themselves, `[C][D]`.
+/// Weights on projected and scaled features, `[C][d]`, as weights on the features themselves, `[C][D]`.
 pub fn unproject(agreement: &Agreement, weight: &[f64]) -> Vec<f64> {
-    let Some(projection) = &agreement.projection else { return weight.to_vec() };
+    let scaled = weight.iter().map(|w| w / agreement.row_bound);
+    let Some(projection) = &agreement.projection else { return scaled.collect() };
     let (width, dimension) = (projection.dimension as usize, agreement.dimension as usize);
     let matrix = projection_matrix(projection, dimension);
-    weight
+    let scaled: Vec<f64> = scaled.collect();
+    scaled
         .chunks_exact(width)
         .flat_map(|of_class| {
             let column =

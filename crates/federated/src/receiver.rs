@@ -45,7 +45,8 @@ impl Pooled {
 
     /// The penalties that are tried if none are given; ascending.
     pub fn penalties(&self) -> Vec<f64> {
-        HALF_DECADES.map(|step| self.solver.scale() * 10_f64.powf(f64::from(step) / 2.0)).collect()
+        let scale = self.solver.scale() * self.agreement.row_bound.powi(2);
+        HALF_DECADES.map(|step| scale * 10_f64.powf(f64::from(step) / 2.0)).collect()
     }
 
     /// The head of a penalty, on unprojected features, with the condition number of its system.
@@ -53,7 +54,8 @@ impl Pooled {
     /// # Errors
     /// A penalty that leaves the system singular.
     pub fn candidate(&self, l2: f64) -> Result<(Candidate, f64)> {
-        let solution = self.solver.solve(l2)?;
+        // The penalty is on the weights of the features as they are; the sums are of features divided by the bound.
+        let solution = self.solver.solve(l2 / self.agreement.row_bound.powi(2))?;
         let weight = unproject(&self.agreement, &solution.weight);
         let candidate = Candidate {
             l2,

@@ -24,7 +24,7 @@ fn pooled_head(agreement: &Agreement, parts: &[Features], l2: f64) -> Vec<f64> {
     for part in parts {
         let local = Local::new(agreement, part).unwrap();
         // In the agreement's order: a part may lack a class.
-        let (_, of_row) = local.clipped_rows();
+        let (_, of_row) = local.scaled_rows();
         for &row in local.training() {
             rows.extend_from_slice(part.row(row).unwrap());
             classes.push(of_row[row]);
@@ -138,7 +138,7 @@ fn one_unit_never_changes_the_integers_by_more_than_the_sensitivity() {
             let agreement =
                 Agreement { privacy: Some(Privacy { rows_per_unit: 1, ..privacy }), ..agreement.clone() };
             let local = Local::new(&agreement, &part).unwrap();
-            let (values, classes) = local.clipped_rows();
+            let (values, classes) = local.scaled_rows();
             to_integers(
                 &Statistics::of(&Problem {
                     features: values,

@@ -50,7 +50,7 @@ pub struct Agreement {
     pub dimension: u32,
     /// Class names in the order of the head.
     pub classes: Vec<String>,
-    /// Rows are clipped to this Euclidean norm (after the projection, if there is one).
+    /// Rows are clipped to this Euclidean norm (after the projection, if there is one), then divided by it.
     pub row_bound: f64,
     /// Most rows of all parties together.
     pub rows: u32,

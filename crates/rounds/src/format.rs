@@ -1,7 +1,7 @@
 //! Sums as integers.
 //!
-//! Every entry of the statistics of rows with `|x|^2 <= B^2`, extended by a one, is at most `rows * (B^2 + 1)` in magnitude. That
-//! public bound becomes `2^36`: a client rounds its entries to multiples of `2^-36` of it, and all later sums are sums of
+//! Every entry of the statistics of rows with `|x|^2 <= 1`, extended by a one, is at most `2 rows` in magnitude. That public bound
+//! becomes `2^36`: a client rounds its entries to multiples of `2^-36` of it, and all later sums are sums of
 //! integers.
 
 use arras_ckks::threshold::{flooding_bits, noise_bound};
@@ -41,7 +41,7 @@ impl Format {
     pub fn new(agreement: &Agreement) -> Result<Self> {
         let side = agreement.features() as usize + 1;
         let entries = side * (side + 1) / 2 + side * agreement.classes.len();
-        let bound = f64::from(agreement.rows) * (agreement.row_bound * agreement.row_bound + 1.0);
+        let bound = 2.0 * f64::from(agreement.rows);
         let (uploads, shares) = (agreement.parties, agreement.threshold);
         let scale_bits = noise_bound(DEGREE, uploads, shares).log2().floor() as u32 + 2;
         // A sign, and room for the rounding of every upload and the noise of differential privacy.

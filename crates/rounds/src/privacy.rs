@@ -3,14 +3,14 @@
 //! Neighbouring data sets differ by one unit (a patient, or another group of rows) added or removed. Adding discrete Gaussian
 //! noise of parameter sigma to integers of L2 sensitivity s is rho-zCDP with `rho = s^2 / (2 sigma^2)` (Canonne, Kamath and
 //! Steinke, NeurIPS 2020, theorem 4); rho adds up over releases. Noise that several parties draw in shares is, at the sigmas used
-//! here, within 2^-200 of a discrete Gaussian of the summed variance (Kairouz, Liu and Steinke, ICML 2021), which
+//! here, within 2^-50 of a discrete Gaussian of the summed variance (Kairouz, Liu and Steinke, ICML 2021), which
 //! [`MIN_SHARE_SIGMA`] ensures.
 
 use crate::Error;
 
 /// Smallest sigma of one party's share of the noise: below it the sum of shares is no longer close enough to a discrete
 /// Gaussian.
-pub const MIN_SHARE_SIGMA: f64 = 4.0;
+pub const MIN_SHARE_SIGMA: f64 = 2.0;
 
 /// The smallest epsilon such that rho-zCDP implies (epsilon, delta)-differential privacy by Renyi orders: the minimum over a > 1
 /// of `a rho + ln(1 - 1/a) - ln(a delta) / (a - 1)` (Canonne, Kamath and Steinke 2020, proposition 12), at least 0.
@@ -146,7 +146,7 @@ mod tests {
         let noise = Noise { rho: 0.02, honest: 5 };
         let sigma = noise.share_sigma(1e6).unwrap();
         assert!((1e12 / (2.0 * 5.0 * sigma * sigma) - 0.02).abs() < 1e-12);
-        assert!(noise.share_sigma(1.0).is_err() && noise.share_sigma(f64::NAN).is_err());
+        assert!(noise.share_sigma(0.5).is_err() && noise.share_sigma(f64::NAN).is_err());
         assert!(Noise { rho: 0.0, honest: 5 }.share_sigma(1e6).is_err());
         assert!(Noise { rho: 1.0, honest: 0 }.share_sigma(1e6).is_err());
     }

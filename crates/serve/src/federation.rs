@@ -20,6 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
 /// Seconds for a whole request; slower ones are given up.
@@ -83,7 +84,9 @@ where
         .route("/total", get(total))
         .route("/outcome", get(outcome))
         .route("/messages", post(message))
-        .layer(DefaultBodyLimit::max(max_body))
+        .layer(DefaultBodyLimit::disable())
+        // Judges the stated length before a byte of the body is read.
+        .layer(RequestBodyLimitLayer::new(max_body))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), check_token))
         .layer(RequestBodyTimeoutLayer::new(Duration::from_secs(SILENCE_SECONDS)))
         .layer(TimeoutLayer::with_status_code(
