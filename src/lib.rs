@@ -6,7 +6,7 @@
 //! - [`cpu`]: the contract on host memory,
 //! - [`ckks`]: parameters, encoders, ciphertexts and operations that need no secret.
 //!
-//! Feature `cuda` adds [`cuda`], the contract on a GPU, and [`Device`], a backend chosen when the program runs. It needs nvcc to
+//! Feature `cuda` adds `arras::cuda`, the contract on a GPU, and `arras::Device`, a backend chosen when the program runs. It needs nvcc to
 //! build (`scripts/cuda-env`) and neither a GPU nor a driver, not even to start.
 //!
 //! Feature `server` adds [`heads`] (encrypted classifier heads), feature `client` adds [`secret`] (keys, encryption,

@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`agreement`] | what all parties agree on before anything is sent, and the roster that pins who they are |
-//! | [`format`] | sums as integers: fixed point, parameters, masks |
+//! | [`mod@format`] | sums as integers: fixed point, parameters, masks |
 //! | [`message`] | the messages and their signatures |
 //! | [`rule`] | what a holder of a key share demands before it answers |
 //! | [`coordinator`] | the coordinator's state machine, a fold over stored events |
