@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use arras_ckks::keys::RELINEARISATION;
 use arras_ckks::{Context, EvaluationKeys, bytes};
-use arras_cpu::Cpu;
 use arras_heads::{Classifier, Layout, Model, Query, RotationsPlan, Shape, query};
+use arras_rns::Backend;
 use arras_wire::file::{Access, read_bounded, write_atomically};
 use clap::Args;
 use serde::Serialize;
@@ -107,7 +107,7 @@ impl Classify {
             layout: layout.name(),
             preset: preset.name,
             hidden_model: preset.hides,
-            backend: arras_rns::Backend::name(context.backend()),
+            backend: context.backend().name(),
             logit_bound: reply.logit_bound,
             query_bytes: bytes.len(),
             reply_bytes: reply_bytes.len(),
@@ -127,7 +127,7 @@ pub fn key_file(element: usize) -> String {
 }
 
 /// The keys that a head takes, one by one; others in the folder are left unread.
-fn read_keys(folder: &Path, context: &Context<Cpu>, model: &Model) -> Result<EvaluationKeys<Cpu>> {
+fn read_keys<B: Backend>(folder: &Path, context: &Context<B>, model: &Model) -> Result<EvaluationKeys<B>> {
     refuse_secrets_beside(&folder.join("key"))?;
     let params = context.params();
     let mut keys = EvaluationKeys::new(params);
