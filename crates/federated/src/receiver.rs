@@ -122,13 +122,17 @@ impl Pooled {
         let mut metrics = BTreeMap::new();
         if let Some(quality) = quality {
             let values = [
-                ("held_out_rows", Some(quality.rows)),
-                ("held_out_accuracy", Some(quality.accuracy)),
-                ("held_out_balanced_accuracy", Some(quality.balanced_accuracy)),
-                ("held_out_auc", quality.auc),
-                ("held_out_calibration_error", Some(quality.calibration_error)),
+                ("rows", Some(quality.rows)),
+                ("accuracy", Some(quality.accuracy)),
+                ("balanced_accuracy", Some(quality.balanced_accuracy)),
+                ("auc", quality.auc),
+                ("calibration_error", Some(quality.calibration_error)),
             ];
-            metrics.extend(values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+            // The best of several noisy counts says little about the head: no one shall take it for a measurement.
+            let prefix = if self.agreement.privacy.is_some() { "noisy_held_out" } else { "held_out" };
+            metrics.extend(
+                values.into_iter().filter_map(|(name, value)| Some((format!("{prefix}_{name}"), value?))),
+            );
         }
         let head = Head {
             weight: candidate.weight.clone(),
