@@ -158,11 +158,6 @@ impl<B: Backend, J: Journal> Session<B, J> {
         &self.party
     }
 
-    /// Gives the party back.
-    pub fn into_party(self) -> Party<B, J> {
-        self.party
-    }
-
     fn name(&self) -> String {
         self.party.name().to_owned()
     }

@@ -49,16 +49,6 @@ pub enum Refusal {
         /// What was signed.
         what: &'static str,
     },
-    /// The message belongs to another roster.
-    #[error("{what} belongs to roster {found}, this one is {expected}")]
-    Roster {
-        /// The message.
-        what: &'static str,
-        /// The roster it names, in hexadecimal.
-        found: String,
-        /// The pinned roster.
-        expected: String,
-    },
     /// A party that was not pinned beforehand.
     #[error("{0} is not among the parties that were pinned")]
     Stranger(String),

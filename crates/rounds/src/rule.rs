@@ -220,12 +220,6 @@ impl Release {
     }
 }
 
-impl From<Release> for Vec<u8> {
-    fn from(release: Release) -> Self {
-        release.encode()
-    }
-}
-
 /// Refuses a roster whose members are not those that were pinned beforehand, by name and verifying key: a coordinator that
 /// invents parties would otherwise be alone with one upload.
 ///
