@@ -156,6 +156,13 @@ impl<C: Multiplicands, G: Multiplicands> Multiplicands for Either<C, G> {
         }
     }
 
+    fn degree(&self) -> usize {
+        match self {
+            Self::Cpu(inner) => inner.degree(),
+            Self::Cuda(inner) => inner.degree(),
+        }
+    }
+
     fn limbs(&self) -> LimbSet {
         match self {
             Self::Cpu(inner) => inner.limbs(),

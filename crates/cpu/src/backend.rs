@@ -122,21 +122,6 @@ fn input_rows<'a, D: Domain>(input: &Input<'a, Cpu, D>, count: usize) -> Vec<Opt
     }
 }
 
-/// [`check::inner_product`], and that the prepared operand has the degree of the others.
-pub(crate) fn check_prepared(
-    tables: &Tables,
-    out: &ViewMut<'_, Cpu, Evaluation>,
-    left: &[View<'_, Cpu, Evaluation>],
-    right: PreparedView<'_, Cpu>,
-) -> Result<()> {
-    check::inner_product(tables, out, left, right)?;
-    let (found, expected) = (right.prepared.extent.degree, out.degree());
-    if found != expected {
-        return Err(Error::shape("inner_product", "degree of the prepared operand", found, expected));
-    }
-    Ok(())
-}
-
 fn out_of_range(
     operation: &'static str,
     what: &'static str,
@@ -529,7 +514,7 @@ impl Backend for Cpu {
         left: &[View<'_, Self, Evaluation>],
         right: PreparedView<'_, Self>,
     ) -> Result<()> {
-        check_prepared(tables, out, left, right)?;
+        check::inner_product(tables, out, left, right)?;
         let limbs = out.limbs().len();
         let left: Vec<_> = left.iter().map(rows).collect();
         let words = out.batch() * limbs * out.degree() * left.len();

@@ -11,7 +11,7 @@ use arras_rns::{
     Coefficient, Domain, Evaluation, Input, LimbSet, PreparedView, Result, View, ViewMut, check,
 };
 
-use crate::backend::{Cpu, check_prepared, rows, rows_mut};
+use crate::backend::{Cpu, rows, rows_mut};
 use crate::kernels::Weighing;
 use crate::queue::Queue;
 use crate::tables::{Converter, Prepared, Tables};
@@ -305,7 +305,7 @@ fn check_key(
     key: &Prepared,
 ) -> Result<()> {
     let right = PreparedView { prepared: key, first: 1, term_stride: 2, batch_stride: 0 };
-    check_prepared(tables, sum, digits, right)
+    check::inner_product(tables, sum, digits, right)
 }
 
 /// Whether [`key_switch`] has enough limbs for the threads, of which each takes whole limbs. One step after the other can be

@@ -226,6 +226,10 @@ impl Multiplicands for Prepared {
     fn limbs(&self) -> LimbSet {
         self.extent.limbs
     }
+
+    fn degree(&self) -> usize {
+        self.extent.degree
+    }
 }
 
 /// An integer matrix, row by row.

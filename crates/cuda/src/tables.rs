@@ -132,6 +132,10 @@ impl<D: Driver> Multiplicands for Prepared<D> {
     fn limbs(&self) -> LimbSet {
         self.extent.limbs
     }
+
+    fn degree(&self) -> usize {
+        self.extent.degree
+    }
 }
 
 /// An integer matrix, row by row.

@@ -49,6 +49,8 @@ pub trait Multiplicands: Send + Sync + Debug {
     fn entries(&self) -> usize;
     /// Their limbs.
     fn limbs(&self) -> LimbSet;
+    /// Coefficients per limb.
+    fn degree(&self) -> usize;
 }
 
 /// A matrix of integers, prepared for [`Backend::matrix_product`].
@@ -449,7 +451,8 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
     /// packed become 0.
     ///
     /// # Errors
-    /// [`Error::Value`] if a residue is not below its modulus, [`Error::Shape`] if the length does not fit.
+    /// [`Error::Value`] if a residue is not below its modulus, with its place in its row as the index, or if padding is
+    /// not zero; [`Error::Shape`] if the length does not fit.
     fn unpack<D: Domain>(
         &self,
         queue: &Self::Queue,

@@ -165,6 +165,10 @@ pub fn inner_product<B: Backend>(
     for term in left {
         equal(NAME, "shape of a term", of(term), of_out(out))?;
     }
+    if right.prepared.degree() != out.degree() {
+        let (found, expected) = (right.prepared.degree(), out.degree());
+        return Err(Error::shape(NAME, "degree of the prepared operand", found, expected));
+    }
     if !out.limbs().is_subset(right.prepared.limbs()) {
         let missing = out.limbs().difference(right.prepared.limbs());
         return Err(Error::MissingLimbs { operation: NAME, missing, available: right.prepared.limbs() });

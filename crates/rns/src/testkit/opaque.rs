@@ -193,6 +193,10 @@ impl<T: Conversion> Conversion for Guarded<T> {
 }
 
 impl<T: Multiplicands> Multiplicands for Guarded<T> {
+    fn degree(&self) -> usize {
+        self.inner.degree()
+    }
+
     fn entries(&self) -> usize {
         self.inner.entries()
     }
