@@ -1,7 +1,8 @@
 //! 5. A head with a hidden layer, evaluated under encryption in two layouts.
 //!
 //! Features go through a matrix, are squared, and go through another matrix: `768 -> H -> square -> classes` for a hospital,
-//! `4 -> 12 -> square -> 3` for the irises here. Squares are what CKKS does well, and the head is trained with them.
+//! `4 -> 4 -> square -> 3` for the irises here (by rotations there can be no more hidden units than features). Squares are
+//! what CKKS does well, and the head is trained with them.
 //!
 //! *slots* puts one feature of thousands of rows into a ciphertext and needs no key at the server. *rotations* puts a few
 //! whole rows into one ciphertext; it needs evaluation keys, which the head's shape alone determines, so that a server can
@@ -16,16 +17,15 @@ use arras::cpu::Cpu;
 use arras::fit::metrics::{argmax, margin};
 use arras::fit::mlp::{Training, train_mlp};
 use arras::fit::{Features, import};
-use arras::heads::{
-    Classifier, Layout, Model, Plan, Preset, Query, Rates, Reply, RotationsPlan, Shape, candidates,
-};
+use arras::heads::plan::candidates;
+use arras::heads::{Classifier, Layout, Model, Plan, Preset, Query, Rates, Reply, RotationsPlan, Shape};
 use arras::secret::{Cipher, SecretKey};
 
 const IRIS: &str = include_str!("data/iris.csv");
 
 fn main() -> Result<(), Box<dyn Error>> {
     let flowers = import::from_csv("iris.csv", IRIS.replacen("species", "label", 1).as_bytes())?;
-    let training = Training { epochs: 200, ..Training::new(12) };
+    let training = Training { epochs: 200, ..Training::new(4) };
     let trained = train_mlp(&flowers, &training)?;
     let model = Model::Mlp(trained.mlp);
     println!("trained for {} epochs, validation loss {:.3}", trained.epoch, trained.validation_loss);

@@ -21,7 +21,7 @@ use arras::secret::{Cipher, SecretKey};
 use arras::vit::{Architecture, Device, Vit};
 use image::{DynamicImage, RgbImage};
 
-const TILES: TileSet = TileSet { size: 64, per_class: 12, patients: 4, sites: 2, seed: 7 };
+const TILES: TileSet = TileSet { size: 64, per_class: 60, patients: 8, sites: 2, seed: 7 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Images to tokens.
