@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use arras::cli::road::RoadGroup;
 use arras_cpu::Cpu;
 use arras_measure::{Cases, CpuDevice, Result, Sweep};
 use arras_rns::Backend as _;
@@ -20,7 +21,10 @@ fn main() -> Result<()> {
     let words = words();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
     let device = CpuDevice::new(Cpu::sequential());
-    Cases::new(&sweep()).visit(&device, &wanted, &mut |cases| {
+    let sweep = sweep();
+    let cases = Cases::new(&sweep);
+    let cases = if sweep.heads { cases.with(RoadGroup) } else { cases };
+    cases.visit(&device, &wanted, &mut |cases| {
         for case in cases {
             let (backend, queue) = case.on;
             let mut group = criterion.benchmark_group(&case.name);
@@ -52,11 +56,13 @@ fn words() -> Vec<String> {
     free.map(|pair| pair[1].clone()).collect()
 }
 
-/// Everything under `cargo bench`; under `cargo test`, which runs benches once, what takes seconds.
+/// Under `cargo bench` everything but the largest parameter set, whose operations take minutes; under `cargo test`, which runs
+/// benches once, what takes seconds.
 fn sweep() -> Sweep {
-    let full = Sweep::default();
+    let mut sweep = Sweep::default();
+    sweep.sets.retain(|set| set.degree < 1 << 16);
     if std::env::args().any(|word| word == "--bench") {
-        return full;
+        return sweep;
     }
-    Sweep { degrees: vec![1 << 12], ..full }
+    Sweep { degrees: vec![1 << 12], heads: false, ..sweep }
 }

@@ -308,7 +308,10 @@ fn one_bad_image_is_reported_and_the_rest_classified() {
 fn devices_that_are_not_there_are_an_error() {
     let gpu = if cfg!(feature = "cuda") { "there is no CUDA device" } else { "feature `cuda`" };
     for (device, expected) in [("cuda:999", gpu), ("cuda:x", "expected `cpu`"), ("tpu", "expected `cpu`")] {
-        for command in [["demo"].as_slice(), &["selftest"], &["keygen", "-o", "none"]] {
+        let measuring = [["bench", "none"].as_slice(), &["budget", "none"]];
+        for command in
+            [["demo"].as_slice(), &["selftest"], &["keygen", "-o", "none"]].into_iter().chain(measuring)
+        {
             let arguments = [command, &["--device", device]].concat();
             refused(road(), ARRAS, &arguments, &[device, expected], "none");
         }
@@ -438,6 +441,94 @@ fn bench_measures_what_it_is_asked_for_and_compare_reads_it() {
     refused(folder.path(), ARRAS, &["bench", "--sweep", "none.toml"], &["none.toml"], "records");
     fs::write(folder.path().join("bad.json"), "{}").unwrap();
     refused(folder.path(), ARRAS, &["compare", "one.json", "bad.json"], &["bad.json", "schema"], "records");
+}
+
+#[test]
+fn blocks_of_a_record_follow_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let block = [
+        "bench",
+        "one.json",
+        "--append",
+        "--quick",
+        "--degrees",
+        "4096",
+        "--limbs",
+        "1",
+        "--filter",
+        "pointwise/add/",
+    ];
+    let rounds =
+        |kept: &Value| (kept["benchmarks"][0]["blocks"].clone(), kept["benchmarks"][0]["rounds"].clone());
+    for count in 1..=2 {
+        json_of(folder.path(), ARRAS, &block);
+        let kept: Value = serde_json::from_slice(&fs::read(folder.path().join("one.json")).unwrap()).unwrap();
+        assert_eq!(rounds(&kept), (count.into(), (5 * count).into()));
+    }
+}
+
+#[test]
+fn the_budget_is_a_waterfall_and_the_report_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = json_of(folder.path(), ARRAS, &["budget", "b.json", "--batch", "2", "--seconds", "0"]);
+    let waterfalls = record["waterfalls"].as_array().unwrap();
+    assert_eq!(waterfalls.len(), 4);
+    for waterfall in waterfalls {
+        let stages = waterfall["stages"].as_array().unwrap();
+        let names: Vec<&str> = stages.iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+        for name in
+            ["decode", "preprocess", "ViT", "encode", "encrypt", "serialise", "product", "trim", "decrypt"]
+        {
+            assert!(names.contains(&name), "{name}");
+        }
+        let by_rotations = waterfall["parameters"]["layout"] == "rotations";
+        for stage in stages {
+            let samples = stage["samples"].as_array().unwrap();
+            let scopes = stage["scopes"].as_array().unwrap().len();
+            match stage["name"].as_str().unwrap() {
+                "decode" => assert_eq!(scopes, 0),
+                "preprocess" | "ViT" => assert_eq!(scopes, 1),
+                "key switch, rescale" => assert_eq!(samples.is_empty(), !by_rotations),
+                "product" => assert!(samples.iter().all(|sample| sample.as_f64().unwrap() > 0.0)),
+                _ => (),
+            }
+            assert_eq!(samples.is_empty(), stage.get("missing").is_some(), "{stage}");
+        }
+        assert_eq!(waterfall["once"].as_array().unwrap().len(), if by_rotations { 3 } else { 2 });
+        assert_eq!(waterfall["parameters"]["key bytes"].as_u64().unwrap() > 0, by_rotations);
+    }
+    for source in ["nvml", "rapl"] {
+        assert!(record["telemetry"]["sources"][source].is_string());
+    }
+    let report = json_of(folder.path(), ARRAS, &["report", "b.json", "-o", "report.html"]);
+    assert_eq!(report["records"], 1);
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("key switch, rescale") && page.contains("no record has ceilings"), "{page}");
+    refused(folder.path(), ARRAS, &["report", "b.json", "-o", "b.json"], &["refusing to replace"], "none");
+    refused(folder.path(), ARRAS, &["report", "none.json", "-o", "x.html"], &["none.json"], "x.html");
+    refused(folder.path(), ARRAS, &["budget", "no/b.json"], &["no/b.json"], "no");
+}
+
+#[test]
+fn profiles_need_no_gpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = json_of(folder.path(), ARRAS, &["profile", "--arch", "sm_80"]);
+    let kernels = profile["kernels"].as_array().unwrap();
+    let named = |name: &str| kernels.iter().find(|kernel| kernel["name"] == name).unwrap();
+    assert!(named("arras_ntt_whole_13_shifted")["registers"].as_u64().unwrap() > 32);
+    if cfg!(feature = "cuda") {
+        let operations = profile["operations"].as_array().unwrap();
+        let launches = |start: &str| {
+            let found = operations.iter().find(|one| one["name"].as_str().unwrap().starts_with(start));
+            found.unwrap_or_else(|| panic!("{start}"))["launches"].as_u64().unwrap()
+        };
+        assert_eq!((launches("ntt, N = 8192"), launches("ntt, N = 16384")), (1, 2));
+        assert!(launches("rotate, n=8192") > 3 && launches("classify, preset linear, layout dot") > 3);
+        assert!(named("arras_ntt_whole_13_shifted")["occupancy"].as_f64().unwrap() > 0.0);
+    } else {
+        assert!(profile["missing"].as_str().unwrap().contains("feature `cuda`"));
+    }
+    refused(folder.path(), ARRAS, &["profile", "--arch", "sm_70"], &["sm_70", "sm_90"], "none");
 }
 
 #[test]

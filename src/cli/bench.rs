@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use arras_cpu::{Cpu, CpuOptions};
-use arras_measure::compare::Comparison;
+use arras_measure::compare::{Comparison, MARGIN};
 use arras_measure::machine::{self, Source};
 use arras_measure::table::{duration, three_digits};
-use arras_measure::{Benchmark, Cases, CpuDevice, Effort, Record, Report, Sweep, Verdict, measure};
+use arras_measure::telemetry::{Energy, Sampler, Sensors};
+use arras_measure::{
+    AnyDevice, Benchmark, Cases, CpuDevice, Device, Effort, Record, Report, Sweep, Verdict, measure,
+};
 use arras_wire::file::check_writable;
 use clap::Args;
 use serde::Serialize;
 
-use super::embed::progress;
+use super::embed::{progress, use_threads};
+use super::road::RoadGroup;
 use super::{Common, Text};
 
 /// Where records are kept in a checkout.
@@ -29,6 +32,9 @@ pub struct Bench {
     /// File for the record; without it, the record goes to `records/` of the checkout that is the current folder
     #[arg(value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Add a block to FILE, if it is there already, rather than replace it (docs/measure.md)
+    #[arg(long, requires = "record")]
+    append: bool,
     /// Only cases whose name contains this; may be given more than once
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
@@ -63,8 +69,10 @@ struct Measured(Record);
 impl Text for Measured {
     fn text(&self) -> String {
         let width = self.0.benchmarks.iter().map(|b| b.id.len()).max().unwrap_or(0);
-        let head =
-            format!("{:width$} {:>9} {:>9} {:>7} {:>7}  bound\n", "case", "median", "p95", "spread", "floor");
+        let head = format!(
+            "{:width$} {:>9} {:>9} {:>7} {:>7} {:>13}  bound\n",
+            "case", "median", "p95", "spread", "floor", "energy"
+        );
         self.0.benchmarks.iter().fold(head, |text, benchmark| text + &row(benchmark, width))
     }
 }
@@ -75,7 +83,22 @@ fn row(benchmark: &Benchmark, width: usize) -> String {
     let bound = benchmark.fraction().and(benchmark.floor).map_or("", |floor| floor.bound());
     let spread = format!("{:.1} %", 100.0 * summary.spread);
     let (median, p95) = (duration(summary.median), duration(summary.p95));
-    format!("{:width$} {median:>9} {p95:>9} {spread:>7} {fraction:>7}  {bound}\n", benchmark.id)
+    let energy = joules(benchmark.energy);
+    format!("{:width$} {median:>9} {p95:>9} {spread:>7} {fraction:>7} {energy:>13}  {bound}\n", benchmark.id)
+}
+
+/// Of the GPU if there is one, else of the CPU.
+fn joules(energy: Energy) -> String {
+    match energy.gpu.or(energy.package) {
+        Some(joules) => {
+            let (size, unit) = [(1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")]
+                .into_iter()
+                .find(|(size, _)| joules >= *size)
+                .unwrap_or((1e-9, "nJ"));
+            format!("{} {unit}", three_digits(joules / size))
+        }
+        None => "not available".into(),
+    }
 }
 
 impl Bench {
@@ -88,15 +111,29 @@ impl Bench {
         if let Some(ceilings) = &self.ceilings {
             return ceilings.run(common);
         }
-        common.require_cpu("the benchmarks")?;
-        // One thread unless another number is asked for: what scales is known apart from what is fast.
-        let cpu = Cpu::with(CpuOptions { threads: common.threads.max(1), path: common.simd })?;
-        let device = CpuDevice::new(cpu);
         let sweep = self.sweep()?;
+        match common.ordinal()? {
+            None => {
+                // One thread unless another number is asked for: what scales is known apart from what is fast.
+                let common = Common { threads: common.threads.max(1), ..common.clone() };
+                use_threads(&common);
+                let device = CpuDevice::new(common.cpu()?);
+                let cases = Cases::new(&sweep);
+                let cases = if sweep.heads { cases.with(RoadGroup) } else { cases };
+                self.measure(&common, &device, &cases)
+            }
+            Some(_) => {
+                let backend = common.backend()?;
+                let cache = super::device::cache(&backend);
+                self.measure(common, &AnyDevice::new(backend, cache), &Cases::new(&sweep))
+            }
+        }
+    }
+
+    fn measure<D: Device>(&self, common: &Common, device: &D, cases: &Cases<D>) -> Result<ExitCode> {
         let wanted =
             |name: &str| self.filter.is_empty() || self.filter.iter().any(|text| name.contains(text));
-        let names: Vec<String> =
-            Cases::<CpuDevice>::new(&sweep).names().into_iter().filter(|name| wanted(name)).collect();
+        let names: Vec<String> = cases.names().into_iter().filter(|name| wanted(name)).collect();
         if self.list {
             names.iter().for_each(|name| println!("{name}"));
             return Ok(ExitCode::SUCCESS);
@@ -106,11 +143,17 @@ impl Bench {
         self.check_place(&record)?;
         let effort = if self.quick { Effort::QUICK } else { Effort::FULL };
         let bar = progress(common, "timing", names.len());
+        let sampler = Sampler::start(Sensors::open());
         let (benchmarks, ceilings) =
-            measure(&device, &sweep, &wanted, &effort, &mut |_| bar.inc(1)).context("measuring")?;
+            measure(device, cases, &wanted, &effort, &mut |_| bar.inc(1)).context("measuring")?;
         bar.finish_and_clear();
+        record.telemetry = sampler.finish();
         record.clocks[1] = machine::clocks();
         (record.benchmarks, record.ceilings) = (benchmarks, ceilings);
+        let throttled = record.telemetry.throttled();
+        if !throttled.is_empty() {
+            tracing::warn!("a GPU ran slower than it could: {}", Vec::from_iter(throttled).join(", "));
+        }
         if let Some(path) = self.keep(&record)? {
             tracing::info!("wrote {}", path.display());
         }
@@ -155,6 +198,12 @@ impl Bench {
 
     fn keep(&self, record: &Record) -> Result<Option<PathBuf>> {
         match &self.record {
+            Some(path) if self.append && path.exists() => {
+                let mut blocks = Record::read(path)?;
+                blocks.append(record.clone())?;
+                blocks.write(path)?;
+                Ok(Some(path.clone()))
+            }
             Some(path) => {
                 record.write(path)?;
                 Ok(Some(path.clone()))
@@ -166,7 +215,10 @@ impl Bench {
 }
 
 /// What this program was built from. Changes since then count: a checkout says so itself.
-fn source() -> Result<Source> {
+///
+/// # Errors
+/// Neither the build nor the current folder knows a commit.
+pub fn source() -> Result<Source> {
     let here = Source::of(Path::new(".")).ok();
     match (Source::built(env!("ARRAS_SOURCE")), here) {
         (Some(mut built), here) => {
@@ -213,6 +265,12 @@ impl Text for Compared {
             let verdict = format!("{:?}", c.verdict).to_lowercase();
             format!("{:width$}  {value} ({low} to {high})  {verdict}", c.id)
         }));
+        if let Some(common) = self.report.common.filter(|common| !(1.0 / MARGIN..MARGIN).contains(common)) {
+            lines.push(format!(
+                "all cases together: {}, the machine or the whole build: runs in turn tell which (docs/measure.md)",
+                three_digits(common)
+            ));
+        }
         for (which, ids) in [("first", &self.report.only_first), ("second", &self.report.only_second)] {
             if !ids.is_empty() {
                 lines.push(format!("only in the {which}: {} cases", ids.len()));

@@ -4,9 +4,9 @@ use anyhow::Result;
 use arras_cpu::Cpu;
 
 #[cfg(feature = "cuda")]
-pub use with_cuda::{Device, cpu, cuda, gpus, threads};
+pub use with_cuda::{Device, cache, cpu, cuda, gpus, threads};
 #[cfg(not(feature = "cuda"))]
-pub use without_cuda::{Device, cpu, cuda, gpus, threads};
+pub use without_cuda::{Device, cache, cpu, cuda, gpus, threads};
 
 /// A GPU or, if there is none, why.
 #[derive(Debug)]
@@ -50,6 +50,15 @@ mod with_cuda {
         match device {
             Device::Cpu(cpu) => cpu.threads(),
             Device::Cuda(_) => 1,
+        }
+    }
+
+    /// Bytes of the device's largest cache; 0 if it is the CPU.
+    pub fn cache(device: &Device) -> u64 {
+        use arras_cuda::Driver;
+        match device {
+            Device::Cpu(_) => 0,
+            Device::Cuda(backend) => backend.driver().device().l2_bytes as u64,
         }
     }
 
@@ -118,6 +127,11 @@ mod without_cuda {
     /// Threads of the host that the device uses.
     pub fn threads(device: &Device) -> usize {
         device.threads()
+    }
+
+    /// Bytes of the device's largest cache; 0 if it is the CPU.
+    pub fn cache(_: &Device) -> u64 {
+        0
     }
 
     /// No GPU.

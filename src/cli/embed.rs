@@ -50,7 +50,7 @@ impl Backbone {
 }
 
 /// Gives the transformer the number of threads that was asked for.
-fn use_threads(common: &Common) {
+pub fn use_threads(common: &Common) {
     // Fails only if the pool exists already, which then has the same number.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(common.threads).build_global();
 }

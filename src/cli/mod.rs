@@ -36,6 +36,8 @@ pub mod federated;
 #[cfg(feature = "cli")]
 pub mod bench;
 #[cfg(feature = "cli")]
+pub mod budget;
+#[cfg(feature = "cli")]
 pub mod crypt;
 #[cfg(feature = "cli")]
 pub mod demo;
@@ -54,7 +56,13 @@ pub mod pipeline;
 #[cfg(feature = "cli")]
 pub mod plan;
 #[cfg(feature = "cli")]
+pub mod profile;
+#[cfg(feature = "cli")]
 pub mod program;
+#[cfg(feature = "cli")]
+pub mod report;
+#[cfg(feature = "cli")]
+pub mod road;
 #[cfg(feature = "cli")]
 pub mod tiles;
 

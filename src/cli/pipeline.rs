@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use arras_ckks::{Context, EvaluationKeys};
+use arras_ckks::Context;
 use arras_fit::{Features, metrics};
 use arras_heads::layout::Groups;
 use arras_heads::plan::candidates;
-use arras_heads::{Classifier, Layout, Model, Plan, Preset, Query, Rates, Reply, RotationsPlan, Shape};
+use arras_heads::{Classifier, Layout, Model, Plan, Preset, Query, Rates, Reply, Shape};
 use arras_rns::Backend;
 use arras_secret::{Cipher, SecretKey};
 use serde::Serialize;
@@ -15,9 +15,8 @@ use serde::Serialize;
 use super::crypt::parse_fingerprint;
 use super::device::{Device, threads};
 use super::embed::Embedded;
+use super::road::evaluation_keys;
 
-/// What the paper (arXiv 2511.20983) reports from encoding to decryption, per image.
-pub const BUDGET_MS: f64 = 66.0;
 /// Rounds of the whole batch; medians are reported.
 const ROUNDS: usize = 5;
 /// Images that are classified one at a time to measure latency; fewer where one takes as long as thousands.
@@ -176,7 +175,7 @@ pub fn run(
         stages_ms: stages,
         encrypted_inference_ms: EncryptedInference { single, amortised, batch: images },
         total_ms_per_image: stages.decode + stages.vit + amortised,
-        budget_ms: BUDGET_MS,
+        budget_ms: arras_measure::waterfall::BUDGET_MS,
         logits: trip.logits,
     })
 }
@@ -248,16 +247,6 @@ impl Road<'_> {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
-/// All keys that a head takes.
-fn evaluation_keys(cipher: &Cipher<'_, Device>, model: &Model) -> Result<EvaluationKeys<Device>> {
-    let context = cipher.context();
-    let mut keys = EvaluationKeys::new(context.params());
-    for (element, level) in RotationsPlan::new(context.params(), Shape::of(model))?.keys()? {
-        keys.insert(context, &cipher.evaluation_key(element, level)?)?;
-    }
-    Ok(keys)
 }
 
 /// Share of rows whose largest logit is the label's; nothing without labels, or if one is no class of the head.

@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
-    Common, bench, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit, infer, plan,
-    start, tiles,
+    Common, bench, budget, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit, infer,
+    plan, profile, report, start, tiles,
 };
 
 /// Classify images without showing them: a ViT turns each into a token, CKKS encrypts it, and a server that holds no
@@ -62,6 +62,12 @@ enum Command {
     Bench(bench::Bench),
     /// Whether one record of `bench` is faster than another
     Compare(bench::Compare),
+    /// The whole road stage by stage, from an image file to decrypted logits, against 66 ms per image
+    Budget(budget::Budget),
+    /// Records as one HTML page
+    Report(report::Report),
+    /// What is known about the kernels without running them: registers, occupancy, launches per operation
+    Profile(profile::Profile),
     /// Shell completions or man pages
     Docs(Docs),
 }
@@ -109,6 +115,9 @@ impl Arguments {
             Command::Selftest(command) => command.run(common),
             Command::Bench(command) => command.run(common),
             Command::Compare(command) => command.run(common),
+            Command::Budget(command) => command.run(common),
+            Command::Report(command) => command.run(common),
+            Command::Profile(command) => command.run(common),
             Command::Docs(command) => command.run(),
         })
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use arras_cpu::Cpu;
+use arras_cpu::{Cpu, CpuOptions};
 use arras_measure::device::{Device as _, Traffic};
 use arras_measure::record::{Benchmark, Ratio};
 use arras_measure::stats::{Summary, median_interval};
 use arras_measure::sweep::Sweep;
+use arras_measure::telemetry::Energy;
 use arras_measure::{Cases, CpuDevice, Ready};
 use arras_rns::Backend as _;
 
@@ -33,7 +34,7 @@ struct Entry<'a> {
 
 /// Times everything of one degree.
 pub fn measure(degree: usize, options: &Options) -> Result<(Vec<Benchmark>, Vec<Ratio>), Failure> {
-    let device = CpuDevice::new(Cpu::sequential());
+    let device = CpuDevice::new(Cpu::with(CpuOptions { threads: 1, path: options.simd })?);
     // The heads have a degree of their own.
     let heads = degree == 1 << 11;
     let bits = if heads { Vec::new() } else { BITS.to_vec() };
@@ -191,7 +192,9 @@ impl<'a> Entry<'a> {
             work: None,
             floor: None,
             rounds: self.times.len(),
+            blocks: 1,
             control: self.units,
+            energy: Energy::default(),
             summary: Summary::of(&self.times),
             samples: self.times,
         }

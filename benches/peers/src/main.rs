@@ -1,7 +1,7 @@
 //! arras beside the libraries a user would pick instead, in one run, with the targets it has to meet.
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/peers/Cargo.toml -- [--quick] [--rounds N] [--filter TEXT] [--json [FILE]]
+//! cargo run --release --manifest-path benches/peers/Cargo.toml -- [--quick] [--rounds N] [--filter TEXT] [--simd PATH] [--json [FILE]]
 //! ```
 //!
 //! A *unit* is the time of tfhe-ntt 0.7.1's forward transform of one row, with its AVX-512 path, the same degree and the
@@ -10,7 +10,8 @@
 //! a ratio is the median over the rounds, with the 95 % interval of the bootstrap. Everything but the rows on two threads
 //! runs on one core, the last one that the process may use.
 //!
-//! `--json` keeps a record: in FILE, or without a name in `records/`. The exit code is 1 if a target is missed.
+//! `--simd` takes another instruction set than the fastest there is: portable, avx2, avx512 or avx512-ifma; the targets are those of
+//! the fastest. `--json` keeps a record: in FILE, or without a name in `records/`. The exit code is 1 if a target is missed.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ type Failure = Box<dyn std::error::Error>;
 struct Options {
     rounds: usize,
     filter: Option<String>,
+    simd: Option<arras_cpu::Path>,
     record: Option<Keep>,
 }
 
@@ -43,13 +45,14 @@ enum Keep {
 
 impl Options {
     fn parse(mut arguments: std::iter::Peekable<impl Iterator<Item = String>>) -> Result<Self, Failure> {
-        let mut options = Self { rounds: 31, filter: None, record: None };
+        let mut options = Self { rounds: 31, filter: None, simd: None, record: None };
         while let Some(argument) = arguments.next() {
             let mut value = |name: &str| arguments.next().ok_or(format!("{name}: a value is missing"));
             match argument.as_str() {
                 "--quick" => options.rounds = 7,
                 "--rounds" => options.rounds = value("--rounds")?.parse::<usize>()?.max(1),
                 "--filter" => options.filter = Some(value("--filter")?),
+                "--simd" => options.simd = Some(value("--simd")?.parse()?),
                 "--json" => {
                     let file = arguments.next_if(|word| !word.starts_with('-'));
                     options.record = Some(file.map_or(Keep::Records, |file| Keep::File(file.into())));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`driver`] | what is needed of a CUDA driver: `trait Driver` |
 //! | [`nvidia`] | the driver of NVIDIA |
+//! | [`counting`] | a driver that only notes what is launched |
 //! | [`abi`] | the structures that kernels take |
 //! | [`images`], [`kernels`] | compiled kernels; which of them are launched |
 //! | [`memory`], [`queue`], [`tables`] | device memory, streams, constants |
@@ -14,6 +15,7 @@
 pub mod abi;
 pub mod backend;
 mod call;
+pub mod counting;
 pub mod driver;
 pub mod error;
 pub mod fast;

@@ -19,7 +19,15 @@ const SMALLEST: u64 = 1 << 14;
 /// Ceilings of a device, measured when they are first asked for.
 pub struct Ceilings<'d, D: Device> {
     device: &'d D,
-    known: BTreeMap<Option<Traffic>, Ceiling>,
+    known: BTreeMap<Kind, Ceiling>,
+}
+
+/// What a ceiling is of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Kind {
+    Multiply,
+    Fma,
+    Stream(Traffic),
 }
 
 impl<D: Device> std::fmt::Debug for Ceilings<'_, D> {
@@ -39,18 +47,7 @@ impl<'d, D: Device> Ceilings<'d, D> {
     /// # Errors
     /// Memory that is not there.
     pub fn multiplication(&mut self) -> Result<f64> {
-        if let Some(ceiling) = self.known.get(&None) {
-            return Ok(ceiling.ns);
-        }
-        let (mut run, count) = self.device.multiply()?;
-        let ceiling = Ceiling {
-            kind: "multiply".into(),
-            read: 0,
-            written: 0,
-            footprint: 0,
-            ns: best(&mut run)? / count as f64,
-        };
-        Ok(self.known.entry(None).or_insert(ceiling).ns)
+        self.measured(Kind::Multiply)
     }
 
     /// Nanoseconds per byte of a stream. Proportions and sizes are rounded, so that a few streams serve many cases.
@@ -58,15 +55,23 @@ impl<'d, D: Device> Ceilings<'d, D> {
     /// # Errors
     /// Memory that is not there.
     pub fn byte(&mut self, traffic: Traffic) -> Result<f64> {
-        let traffic = rounded(traffic);
-        if let Some(ceiling) = self.known.get(&Some(traffic)) {
+        self.measured(Kind::Stream(rounded(traffic)))
+    }
+
+    fn measured(&mut self, kind: Kind) -> Result<f64> {
+        if let Some(ceiling) = self.known.get(&kind) {
             return Ok(ceiling.ns);
         }
-        let (mut run, bytes) = self.device.stream(traffic)?;
+        let nothing = Traffic { read: 0, written: 0, footprint: 0 };
+        let (name, traffic, (mut run, count)) = match kind {
+            Kind::Multiply => ("multiply", nothing, self.device.multiply()?),
+            Kind::Fma => ("fma", nothing, self.device.fma()?),
+            Kind::Stream(traffic) => ("stream", traffic, self.device.stream(traffic)?),
+        };
         let Traffic { read, written, footprint } = traffic;
-        let ns = best(&mut run)? / bytes as f64;
-        let ceiling = Ceiling { kind: "stream".into(), read, written, footprint, ns };
-        Ok(self.known.entry(Some(traffic)).or_insert(ceiling).ns)
+        let ns = best(&mut run)? / count as f64;
+        let ceiling = Ceiling { kind: name.into(), read, written, footprint, ns };
+        Ok(self.known.entry(kind).or_insert(ceiling).ns)
     }
 
     /// The least time for some work.
@@ -79,10 +84,12 @@ impl<'d, D: Device> Ceilings<'d, D> {
             0 => 0.0,
             _ => bytes as f64 * self.byte(Traffic { read: work.read, written: work.written, footprint })?,
         };
-        let arithmetic = match work.multiplications {
-            0 => 0.0,
-            count => count as f64 * self.multiplication()?,
-        };
+        let mut arithmetic = 0.0;
+        for (count, kind) in [(work.multiplications, Kind::Multiply), (work.fmas, Kind::Fma)] {
+            if count > 0 {
+                arithmetic += count as f64 * self.measured(kind)?;
+            }
+        }
         Ok(Floor { memory, arithmetic })
     }
 
@@ -154,7 +161,7 @@ mod tests {
     fn ceilings_are_plausible_and_measured_once() {
         let device = CpuDevice::new(Cpu::sequential());
         let mut ceilings = Ceilings::new(&device);
-        let work = Work { read: 2 << 20, written: 1 << 20, multiplications: 1 << 20 };
+        let work = Work { multiplications: 1 << 20, ..Work::moving(2 << 20, 1 << 20) };
         let floor = ceilings.floor(work, 3 << 20).unwrap();
         // Between 0.5 and 1000 GB/s, and between 0.01 and 100 multiplications per nanosecond.
         assert!(floor.memory > 3e3 && floor.memory < 7e6, "{floor:?}");

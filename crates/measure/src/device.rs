@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use arras_cpu::Cpu;
 use arras_cpu::memory::Buffer;
 use arras_cpu::tables::Tables;
-use arras_rns::{Backend, Ring, prime};
+use arras_rns::{Backend, Coefficient, Input, Poly, Ring, prime};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::clock::{Clock, Monotonic};
@@ -60,6 +60,143 @@ pub trait Device {
     /// # Errors
     /// As [`stream`](Self::stream).
     fn multiply(&self) -> Result<(Run<'static>, u64)>;
+
+    /// Multiply-adds of single precision in registers, and how many one execution does. On the host unless the device says
+    /// otherwise: the vision transformer runs there.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    fn fma(&self) -> Result<(Run<'static>, u64)> {
+        let count = (self.threads() * FMA_STEPS) as u64 * pulp::Arch::new().dispatch(FmaLanes);
+        Ok((on_every_thread(vec![(); self.threads()], |()| pulp::Arch::new().dispatch(Fmas))?, count))
+    }
+}
+
+/// Independent chains of multiply-adds: more than the latency of one times how many begin in a cycle.
+const CHAINS: usize = 12;
+/// Steps of every chain.
+const FMA_STEPS: usize = 20_000;
+
+/// Multiply-adds in one step of all chains.
+struct FmaLanes;
+
+impl pulp::WithSimd for FmaLanes {
+    type Output = u64;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> u64 {
+        (CHAINS * S::F32_LANES) as u64
+    }
+}
+
+/// The chains.
+struct Fmas;
+
+impl pulp::WithSimd for Fmas {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let (factor, term) = (simd.splat_f32s(black_box(0.5)), simd.splat_f32s(black_box(1.0)));
+        let mut chains = [term; CHAINS];
+        for _ in 0..FMA_STEPS {
+            for chain in &mut chains {
+                *chain = simd.mul_add_f32s(*chain, factor, term);
+            }
+        }
+        black_box(chains);
+    }
+}
+
+/// Any backend. What it reaches at most is what its own simplest methods reach: copies and sums for streams, products with a
+/// number for multiplications.
+#[derive(Debug)]
+pub struct AnyDevice<B> {
+    backend: B,
+    cache: u64,
+}
+
+impl<B: Backend + Clone> AnyDevice<B> {
+    /// A backend whose largest cache holds so many bytes.
+    pub fn new(backend: B, cache: u64) -> Self {
+        Self { backend, cache }
+    }
+
+    /// Polynomials of small degree, one limb each.
+    fn polynomials(&self, batch: u64) -> Result<OnDevice<B>> {
+        let ring = Ring::new(SMALL, &prime::ntt_primes(45, SMALL, 1, &[])?)?;
+        let queue = self.backend.queue()?;
+        let tables = self.backend.tables(&queue, &ring)?;
+        let batch = usize::try_from(batch.max(1)).unwrap_or(usize::MAX);
+        let make = || -> Result<Poly<B, Coefficient>> {
+            let mut poly = Poly::allocate(&self.backend, &queue, &ring, ring.limbs(), batch)?;
+            self.backend.upload(&queue, &mut poly.view_mut(), &vec![1; batch * SMALL])?;
+            Ok(poly)
+        };
+        let polys = [make()?, make()?, make()?];
+        Ok(OnDevice { backend: self.backend.clone(), queue, tables, polys })
+    }
+}
+
+/// Degree of the polynomials of streams.
+const SMALL: usize = 1 << 12;
+/// Bytes of one of them.
+const POLYNOMIAL: u64 = 8 * SMALL as u64;
+/// Polynomials that are multiplied: 8 MiB, which a large cache holds and a device is busy with.
+const MULTIPLIED: u64 = 256;
+
+/// Operands, and what works on them.
+struct OnDevice<B: Backend> {
+    backend: B,
+    queue: B::Queue,
+    tables: B::Tables,
+    polys: [Poly<B, Coefficient>; 3],
+}
+
+impl<B: Backend + Clone> Device for AnyDevice<B> {
+    type Backend = B;
+    type Clock = Monotonic;
+
+    fn backend(&self) -> Result<B> {
+        Ok(self.backend.clone())
+    }
+
+    fn clock(&self) -> &Monotonic {
+        &Monotonic
+    }
+
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn cache(&self) -> u64 {
+        self.cache
+    }
+
+    /// Sums where at least half as much again is read as written, else copies: no method moves other proportions.
+    fn stream(&self, traffic: Traffic) -> Result<(Run<'static>, u64)> {
+        let sums = 2 * traffic.read >= 3 * traffic.written;
+        let streams = if sums { 3 } else { 2 };
+        let batch = (traffic.footprint / (streams * POLYNOMIAL)).max(1);
+        let OnDevice { backend, queue, tables, polys: [a, b, mut out] } = self.polynomials(batch)?;
+        let run = move || {
+            match sums {
+                true => backend.add(&queue, &tables, &mut out.view_mut(), a.view().into(), &b.view())?,
+                false => backend.copy(&queue, &mut out.view_mut(), &a.view())?,
+            }
+            Ok(backend.synchronize(&queue)?)
+        };
+        Ok((Box::new(run), streams * batch * POLYNOMIAL))
+    }
+
+    fn multiply(&self) -> Result<(Run<'static>, u64)> {
+        let OnDevice { backend, queue, tables, polys: [mut a, ..] } = self.polynomials(MULTIPLIED)?;
+        let run = move || {
+            backend.scale_add(&queue, &tables, &mut a.view_mut(), Input::InPlace, &[3], None)?;
+            Ok(backend.synchronize(&queue)?)
+        };
+        Ok((Box::new(run), MULTIPLIED * SMALL as u64))
+    }
 }
 
 /// The CPU.
@@ -279,6 +416,31 @@ mod tests {
             assert!(stream.target.as_slice().iter().all(|&word| word != u64::MAX), "{read} to {written}");
             assert_eq!(before.len(), words_out);
         }
+    }
+
+    /// What a generic device says it moves and multiplies is what the CPU's own streams do, within what they differ by.
+    #[test]
+    fn any_backend_has_ceilings() {
+        let device = AnyDevice::new(Cpu::sequential(), 1 << 20);
+        for (read, written, streams) in [(1, 1, 2), (2, 1, 3), (768, 5, 3), (0, 1, 2)] {
+            let (mut run, bytes) = device.stream(Traffic { read, written, footprint: 3 << 20 }).unwrap();
+            run().unwrap();
+            assert!(bytes <= 3 << 20 && bytes % (streams * POLYNOMIAL) == 0 && bytes > 2 << 20, "{bytes}");
+        }
+        let (mut run, count) = device.multiply().unwrap();
+        run().unwrap();
+        assert_eq!(count, 256 << 12);
+    }
+
+    #[test]
+    fn multiply_adds_are_counted() {
+        let device = CpuDevice::new(Cpu::sequential());
+        let (mut run, count) = device.fma().unwrap();
+        let start = std::time::Instant::now();
+        run().unwrap();
+        let rate = count as f64 / start.elapsed().as_nanos() as f64;
+        // Between one in ten cycles and what no core does.
+        assert!(rate > 0.2 && rate < 1000.0, "{rate} per ns");
     }
 
     #[test]

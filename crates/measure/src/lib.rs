@@ -9,7 +9,10 @@
 //! | [`ceiling`] | what the machine reaches at its simplest work |
 //! | [`run`] | rounds of samples |
 //! | [`record`], [`machine`], [`table`] | the files in `records/`, and the README's tables |
+//! | [`waterfall`], [`trace`] | the whole road, stage by stage, and a backend that times its operations |
+//! | [`telemetry`] | clocks, power and temperatures while something runs |
 //! | [`stats`], [`compare`] | quantiles, intervals, verdicts |
+//! | [`report`] | records as one HTML page |
 
 pub mod cases;
 pub mod ceiling;
@@ -20,14 +23,18 @@ pub mod error;
 pub mod machine;
 mod random;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod stats;
 pub mod sweep;
 pub mod table;
+pub mod telemetry;
+pub mod trace;
+pub mod waterfall;
 
-pub use cases::{Cases, Ready};
+pub use cases::{Cases, Group, Ready};
 pub use compare::{Report, Verdict};
-pub use device::{CpuDevice, Device};
+pub use device::{AnyDevice, CpuDevice, Device};
 pub use error::{Error, Result};
 pub use record::{Benchmark, Record};
 pub use run::{Effort, measure};

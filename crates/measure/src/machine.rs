@@ -79,6 +79,19 @@ pub struct Machine {
     pub system: String,
     /// The instruction sets that matter here.
     pub features: BTreeSet<String>,
+    /// GPUs, if the system management library of their driver tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<Gpu>,
+}
+
+/// A GPU and its driver.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// What it calls itself.
+    pub name: String,
+    /// Version of the driver.
+    pub driver: String,
 }
 
 impl Machine {
@@ -89,6 +102,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             features: cpu_features(),
+            gpus: crate::telemetry::gpus(),
         }
     }
 }

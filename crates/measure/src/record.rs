@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{self, Machine, Source};
 use crate::stats::{Interval, Summary};
+use crate::telemetry::{Energy, Telemetry};
+use crate::waterfall::Waterfall;
 use crate::{Error, Result};
 
 /// The version of the format that is written.
-pub const SCHEMA: u32 = 2;
-/// The oldest version that is read: it lacks clocks, ceilings, ratios, rounds, controls, work and floors.
+pub const SCHEMA: u32 = 3;
+/// The oldest version that is read: it lacks clocks, ceilings, ratios, rounds, controls, work and floors. Version 2 lacks
+/// blocks, energy, telemetry and waterfalls.
 const OLDEST: u32 = 1;
 /// Largest record that is read.
 const MAX_BYTES: u64 = 64 << 20;
@@ -43,13 +46,19 @@ pub struct Record {
     /// Ratios of times of the same rounds.
     #[serde(default)]
     pub ratios: Vec<Ratio>,
+    /// The whole road, stage by stage.
+    #[serde(default)]
+    pub waterfalls: Vec<Waterfall>,
+    /// Clocks, power and temperatures during the run.
+    #[serde(default)]
+    pub telemetry: Telemetry,
 }
 
 /// A limit of the machine, measured.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
-    /// What was done: `stream`, `multiply`.
+    /// What was done: `stream`, `multiply`, `fma`.
     pub kind: String,
     /// Of a stream: bytes read for every `written` bytes written.
     pub read: u64,
@@ -57,7 +66,8 @@ pub struct Ceiling {
     pub written: u64,
     /// Bytes of memory that it went through again and again.
     pub footprint: u64,
-    /// Nanoseconds per byte read or written, or per modular multiplication: the lower quartile of what was measured.
+    /// Nanoseconds per byte read or written, per modular multiplication, or per multiply-add of f32: the lower quartile of
+    /// what was measured.
     pub ns: f64,
 }
 
@@ -71,6 +81,16 @@ pub struct Work {
     pub written: u64,
     /// Modular multiplications; a butterfly is one.
     pub multiplications: u64,
+    /// Multiply-adds of single precision.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fmas: u64,
+}
+
+impl Work {
+    /// Bytes alone.
+    pub fn moving(read: u64, written: u64) -> Self {
+        Self { read, written, ..Self::default() }
+    }
 }
 
 /// The time that the machine needs for [`Work`] at its ceilings, in nanoseconds.
@@ -79,7 +99,7 @@ pub struct Work {
 pub struct Floor {
     /// To stream the bytes.
     pub memory: f64,
-    /// To do the multiplications.
+    /// To do the multiplications, modular ones and those of floats one after the other.
     pub arithmetic: f64,
 }
 
@@ -127,9 +147,15 @@ pub struct Benchmark {
     /// Rounds over all benchmarks of a group; the samples divide into as many runs of equal length.
     #[serde(default = "one")]
     pub rounds: usize,
+    /// Processes that the rounds are of, as many of each, in order.
+    #[serde(default = "one")]
+    pub blocks: usize,
     /// Time of a fixed piece of work just before each round's samples: how fast the machine was. Empty in old records.
     #[serde(default)]
     pub control: Vec<f64>,
+    /// Joules of one execution.
+    #[serde(default)]
+    pub energy: Energy,
     /// Time of one execution of the work, one entry per sample.
     pub samples: Vec<f64>,
     /// What the samples amount to.
@@ -159,6 +185,10 @@ impl Ratio {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 fn yes() -> bool {
     true
 }
@@ -179,6 +209,8 @@ impl Record {
             ceilings: Vec::new(),
             benchmarks: Vec::new(),
             ratios: Vec::new(),
+            waterfalls: Vec::new(),
+            telemetry: Telemetry::default(),
         }
     }
 
@@ -200,21 +232,14 @@ impl Record {
             return Err(Error::field("schema", problem));
         }
         self.source.check()?;
-        if self.benchmarks.is_empty() {
+        if self.benchmarks.is_empty() && self.waterfalls.is_empty() {
             return Err(Error::field("benchmarks", "there are none"));
         }
-        let mut ids = BTreeSet::new();
-        for benchmark in &self.benchmarks {
-            if !ids.insert(&benchmark.id) {
-                return Err(Error::field("benchmarks", format!("{:?} occurs twice", benchmark.id)));
-            }
-            benchmark.check()?;
-        }
-        let mut ids = BTreeSet::new();
-        match self.ratios.iter().find(|ratio| !ids.insert(&ratio.id)) {
-            Some(ratio) => Err(Error::field("ratios", format!("{:?} occurs twice", ratio.id))),
-            None => Ok(()),
-        }
+        unique("benchmarks", self.benchmarks.iter().map(Benchmark::key))?;
+        self.benchmarks.iter().try_for_each(Benchmark::check)?;
+        unique("ratios", self.ratios.iter().map(|ratio| &ratio.id))?;
+        unique("waterfalls", self.waterfalls.iter().map(Waterfall::key))?;
+        self.waterfalls.iter().try_for_each(Waterfall::check)
     }
 
     /// Refuses a record that is not fit to be shown: nobody could repeat it.
@@ -264,6 +289,8 @@ impl Record {
             ("ceilings", list(&self.ceilings)?),
             ("benchmarks", list(&self.benchmarks)?),
             ("ratios", list(&self.ratios)?),
+            ("waterfalls", list(&self.waterfalls)?),
+            ("telemetry", serde_json::to_string(&self.telemetry)?),
         ];
         let lines: Vec<String> =
             fields.into_iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
@@ -281,14 +308,55 @@ impl Record {
         let path = folder.join(self.name());
         if path.exists() {
             let known = Self::read(&path)?;
-            let ids: BTreeSet<String> = self.benchmarks.iter().map(|b| b.id.clone()).collect();
-            self.benchmarks.extend(known.benchmarks.into_iter().filter(|b| !ids.contains(&b.id)));
-            let ids: BTreeSet<String> = self.ratios.iter().map(|ratio| ratio.id.clone()).collect();
-            self.ratios.extend(known.ratios.into_iter().filter(|ratio| !ids.contains(&ratio.id)));
+            join(&mut self.benchmarks, known.benchmarks, |b| (b.id.clone(), b.device().to_owned()));
+            join(&mut self.ratios, known.ratios, |ratio| ratio.id.clone());
+            join(&mut self.waterfalls, known.waterfalls, |w| (w.id.clone(), w.device().to_owned()));
         }
         self.write(&path)?;
         Ok(path)
     }
+
+    /// Adds the rounds of another run of the same program as a block of their own to the benchmarks that both have, and
+    /// leaves out the others: `compare` takes blocks for what differs between processes.
+    ///
+    /// # Errors
+    /// A record of another commit or machine, or without a case in common.
+    pub fn append(&mut self, block: Self) -> Result<()> {
+        if (&self.source, &self.machine) != (&block.source, &block.machine) {
+            return Err(Error::field(
+                "source",
+                "is another commit or machine than that of the blocks before",
+            ));
+        }
+        let mut more: BTreeMap<_, _> =
+            block.benchmarks.into_iter().map(|b| ((b.id.clone(), b.backend.clone(), b.threads), b)).collect();
+        let mut kept = Vec::new();
+        for mut benchmark in std::mem::take(&mut self.benchmarks) {
+            let key = (benchmark.id.clone(), benchmark.backend.clone(), benchmark.threads);
+            if let Some(more) = more.remove(&key) {
+                benchmark.append(more);
+                kept.push(benchmark);
+            }
+        }
+        self.benchmarks = kept;
+        self.clocks[1] = block.clocks[1].clone();
+        self.check()
+    }
+}
+
+/// Refuses a list in which something occurs twice.
+fn unique<T: Ord + Copy + std::fmt::Debug>(field: &str, mut ids: impl Iterator<Item = T>) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match ids.find(|&id| !seen.insert(id)) {
+        Some(id) => Err(Error::field(field, format!("{id:?} occurs twice"))),
+        None => Ok(()),
+    }
+}
+
+/// Adds to a list what another has besides.
+fn join<T, K: Ord>(list: &mut Vec<T>, other: Vec<T>, key: impl Fn(&T) -> K) {
+    let known: BTreeSet<K> = list.iter().map(&key).collect();
+    list.extend(other.into_iter().filter(|entry| !known.contains(&key(entry))));
 }
 
 impl Benchmark {
@@ -309,10 +377,51 @@ impl Benchmark {
         if !(self.control.is_empty() || self.control.len() == self.rounds) {
             return refuse("control", "has not one entry per round");
         }
+        if self.blocks == 0 || !self.rounds.is_multiple_of(self.blocks) {
+            return refuse("blocks", "do not divide the rounds");
+        }
         if !self.summary.agrees(&Summary::of(&self.samples)) {
             return refuse("summary", "is not that of the samples");
         }
         Ok(())
+    }
+
+    /// What no other benchmark of a record shares: the same work may have been done by several devices.
+    pub fn key(&self) -> (&str, &str) {
+        (&self.id, self.device())
+    }
+
+    /// What kind of device did the work: the first word of its name, `cpu` or `cuda`.
+    pub fn device(&self) -> &str {
+        kind(&self.backend)
+    }
+
+    /// Adds a block, of as many rounds and samples in each as both have: how many fit into a round depends on the moment.
+    fn append(&mut self, mut more: Self) {
+        let rounds = (self.rounds / self.blocks.max(1)).min(more.rounds);
+        let samples = (self.samples.len() / self.rounds).min(more.samples.len() / more.rounds);
+        let controlled = !self.control.is_empty() && !more.control.is_empty();
+        for benchmark in [&mut *self, &mut more] {
+            benchmark.cut(rounds, samples, controlled);
+        }
+        self.rounds += more.rounds;
+        self.blocks += more.blocks;
+        self.control.extend(more.control);
+        self.samples.extend(more.samples);
+        self.summary = Summary::of(&self.samples);
+    }
+
+    /// Keeps the first rounds of each block and the first samples of each round.
+    fn cut(&mut self, rounds: usize, samples: usize, controlled: bool) {
+        let per_block = self.rounds / self.blocks;
+        let kept = |round: &usize| round % per_block < rounds;
+        let all: Vec<&[f64]> = self.by_round().collect();
+        let cut = (0..self.rounds).filter(kept).flat_map(|round| all[round][..samples].to_vec()).collect();
+        self.control = match controlled {
+            true => (0..self.rounds).filter(kept).map(|round| self.control[round]).collect(),
+            false => Vec::new(),
+        };
+        (self.samples, self.rounds) = (cut, rounds * self.blocks);
     }
 
     /// The samples of each round.
@@ -324,6 +433,11 @@ impl Benchmark {
     pub fn fraction(&self) -> Option<f64> {
         self.floor.map(|floor| floor.ns() / self.summary.median).filter(|fraction| *fraction > 0.0)
     }
+}
+
+/// The first word of a backend's name.
+fn kind(backend: &str) -> &str {
+    backend.split(' ').next().unwrap_or_default()
 }
 
 /// Reads every record in a folder, in the order of their names.
@@ -365,10 +479,12 @@ pub(crate) mod tests {
             items: 2000,
             item: "image".into(),
             headline: true,
-            work: Some(Work { read: 1, written: 2, multiplications: 3 }),
+            work: Some(Work { read: 1, written: 2, multiplications: 3, fmas: 4 }),
             floor: Some(Floor { memory: 1e6, arithmetic: 2e6 }),
             rounds: 1,
+            blocks: 1,
             control: vec![1.5],
+            energy: Energy { package: Some(0.5), gpu: None },
             summary: Summary::of(&samples),
             samples,
         }
@@ -383,6 +499,7 @@ pub(crate) mod tests {
                 cores: 2,
                 system: "linux x86_64".into(),
                 features: BTreeSet::new(),
+                gpus: Vec::new(),
             },
             load: Some(0.25),
             clocks: [vec![3.0], vec![4.0]],
@@ -395,6 +512,8 @@ pub(crate) mod tests {
                 target: 0.58,
                 at_least: false,
             }],
+            waterfalls: vec![crate::waterfall::tests::waterfall("cpu (x)")],
+            telemetry: Telemetry::default(),
         }
     }
 
@@ -424,14 +543,50 @@ pub(crate) mod tests {
         refused(|record| record.benchmarks[0].rounds = 2, "x: samples");
         refused(|record| record.benchmarks[0].control.push(1.0), "x: control");
         refused(|record| record.benchmarks[0].items = 0, "x: items");
-        refused(|record| record.benchmarks.clear(), "benchmarks");
+        refused(|record| record.benchmarks[0].blocks = 2, "x: blocks");
+        refused(|record| record.waterfalls[0].images = 0, "images");
+        refused(
+            |record| {
+                record.benchmarks.clear();
+                record.waterfalls.clear();
+            },
+            "benchmarks",
+        );
         refused(|record| record.benchmarks.push(record.benchmarks[0].clone()), "twice");
         refused(|record| record.ratios.push(record.ratios[0].clone()), "twice");
-        refused(|record| record.schema = 3, "schema");
+        refused(|record| record.schema = 4, "schema");
         refused(|record| record.source.commit.clear(), "commit");
         refused(|record| record.source.dirty = true, "dirty");
         std::fs::rename(&path, folder.path().join("other.json")).unwrap();
         assert!(read_all(folder.path()).unwrap_err().to_string().contains("should be called"));
+    }
+
+    #[test]
+    fn blocks_follow_each_other() {
+        let mut all = record('a', 1, &["x", "y"]);
+        let mut more = record('a', 1, &["z", "x"]);
+        more.benchmarks[1].samples[0] = 9e6;
+        more.benchmarks[1].summary = Summary::of(&more.benchmarks[1].samples);
+        all.append(more.clone()).unwrap();
+        let [both] = &all.benchmarks[..] else { panic!("{:?}", all.benchmarks) };
+        assert_eq!((both.blocks, both.rounds, both.samples[5]), (2, 2, 9e6));
+        // Fewer samples in the round: so many are kept of the others.
+        more.benchmarks[1].samples.pop();
+        more.benchmarks[1].summary = Summary::of(&more.benchmarks[1].samples);
+        all.append(more).unwrap();
+        let x = &all.benchmarks[0];
+        assert_eq!((x.blocks, x.rounds, x.samples.len(), x.control.len()), (3, 3, 12, 3));
+        assert_eq!(x.samples[4..6], [9e6, 1e6]);
+        assert!(all.append(record('b', 1, &["x"])).unwrap_err().to_string().starts_with("source"));
+    }
+
+    /// The same work on the CPU and on a GPU may stand in one record.
+    #[test]
+    fn devices_are_told_apart() {
+        let mut record = record('a', 1, &["x", "x"]);
+        assert!(record.check().is_err());
+        record.benchmarks[1].backend = "cuda (H200)".into();
+        record.check().unwrap();
     }
 
     #[test]

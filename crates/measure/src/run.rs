@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use arras_rns::Backend as _;
 
+use crate::Result;
 use crate::cases::{Cases, Ready, Wanted};
 use crate::ceiling::{Ceilings, control};
 use crate::clock::Clock as _;
 use crate::device::Device;
 use crate::record::{Benchmark, Ceiling};
 use crate::stats::Summary;
-use crate::{Result, Sweep};
+use crate::telemetry::{Energy, Sensors};
 
 /// How much is measured.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -26,7 +27,14 @@ pub struct Effort {
     pub round: Duration,
     /// How long a case is executed before it is timed.
     pub warm_up: Duration,
+    /// Beyond this much time a case takes part in no further round, once it has been in [`LEAST_ROUNDS`].
+    pub case: Duration,
+    /// How long a case is executed once more to measure its energy, where that can be done.
+    pub energy: Duration,
 }
+
+/// Rounds that every case takes part in.
+pub const LEAST_ROUNDS: usize = 5;
 
 impl Effort {
     /// The full list in a few minutes.
@@ -36,27 +44,36 @@ impl Effort {
         sample: Duration::from_micros(100),
         round: Duration::from_millis(20),
         warm_up: Duration::from_millis(5),
+        case: Duration::from_millis(1500),
+        energy: Duration::from_millis(100),
     };
     /// A look: every case, few samples.
-    pub const QUICK: Self = Self { rounds: 5, samples: 2, sample: Duration::from_micros(50), ..Self::FULL };
+    pub const QUICK: Self =
+        Self { rounds: LEAST_ROUNDS, samples: 2, sample: Duration::from_micros(50), ..Self::FULL };
 }
 
-/// Makes, checks and times the cases of a sweep that are wanted. `progress` is told each result as it is there.
+/// Makes, checks and times the cases of a list that are wanted. `progress` is told each result as it is there.
 ///
 /// # Errors
 /// [`Wrong`](crate::Error::Wrong) if a case does not agree with the oracle; a device that fails.
 pub fn measure<D: Device>(
     device: &D,
-    sweep: &Sweep,
+    list: &Cases<D>,
     wanted: Wanted<'_>,
     effort: &Effort,
     progress: &mut dyn FnMut(&Benchmark),
 ) -> Result<(Vec<Benchmark>, Vec<Ceiling>)> {
     let mut ceilings = Ceilings::new(device);
+    let sensors = Sensors::open();
+    let sensors = sensors.counts_energy().then_some(sensors);
     let mut all = Vec::new();
-    Cases::new(sweep).visit(device, wanted, &mut |cases| {
+    list.visit(device, wanted, &mut |cases| {
         let all_times = in_rounds(device, cases, effort)?;
-        for (case, times) in cases.iter().zip(all_times) {
+        for (case, times) in cases.iter_mut().zip(all_times) {
+            let energy = match &sensors {
+                Some(sensors) => energy(device, case, effort, sensors)?,
+                None => Energy::default(),
+            };
             let floor = ceilings.floor(case.work, case.footprint)?;
             let benchmark = Benchmark {
                 id: case.name.clone(),
@@ -70,8 +87,10 @@ pub fn measure<D: Device>(
                 headline: case.headline,
                 work: Some(case.work),
                 floor: Some(floor),
-                rounds: effort.rounds,
+                rounds: times.control.len(),
+                blocks: 1,
                 control: times.control,
+                energy,
                 summary: Summary::of(&times.samples),
                 samples: times.samples,
             };
@@ -91,6 +110,8 @@ struct Times {
     samples_per_round: usize,
     control: Vec<f64>,
     samples: Vec<f64>,
+    /// Time that the samples took.
+    taken: Duration,
 }
 
 /// Warms up, then times all cases in every round.
@@ -102,10 +123,15 @@ fn in_rounds<D: Device>(
     let mut all = cases.iter_mut().map(|case| warm_up(device, case, effort)).collect::<Result<Vec<_>>>()?;
     for _ in 0..effort.rounds {
         for (case, times) in cases.iter_mut().zip(&mut all) {
+            if times.control.len() >= LEAST_ROUNDS && times.taken > effort.case {
+                continue;
+            }
+            let start = Instant::now();
             times.control.push(control());
             for _ in 0..times.samples_per_round {
                 times.samples.push(time(device, case, times.executions)?);
             }
+            times.taken += start.elapsed();
         }
     }
     Ok(all)
@@ -128,7 +154,25 @@ fn warm_up<D: Device>(device: &D, case: &mut Ready<'_, D::Backend>, effort: &Eff
         samples_per_round: (samples as usize).clamp(1, effort.samples.max(1)),
         control: Vec::new(),
         samples: Vec::new(),
+        taken: Duration::ZERO,
     })
+}
+
+/// Joules of one execution: a case is executed for a while, as counters move in steps.
+fn energy<D: Device>(
+    device: &D,
+    case: &mut Ready<'_, D::Backend>,
+    effort: &Effort,
+    sensors: &Sensors,
+) -> Result<Energy> {
+    let (start, before) = (Instant::now(), sensors.read());
+    let mut executions = 0u32;
+    while start.elapsed() < effort.energy {
+        let more = executions.clamp(1, 1 << 20);
+        time(device, case, more)?;
+        executions += more;
+    }
+    Ok(sensors.spent(&before, &sensors.read()).over(executions.into()))
 }
 
 /// Nanoseconds of one execution, the mean of several.

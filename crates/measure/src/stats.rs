@@ -67,14 +67,15 @@ pub struct Interval {
 
 /// The median of samples, with the percentile interval of the bootstrap (Efron 1979).
 pub fn median_interval(samples: &[f64], confidence: f64) -> Interval {
-    let resamples = resample(confidence, |rng| redrawn_median(samples, rng));
+    let resamples = resample(confidence, |rng| redrawn_median(samples, 1, rng));
     Interval { value: median(samples), ..resamples }
 }
 
 /// The ratio of two medians, `b` over `a`, with the percentile interval of the bootstrap; the two are resampled
-/// independently. The same samples give the same interval.
-pub fn ratio_interval(a: &[f64], b: &[f64], confidence: f64) -> Interval {
-    let resamples = resample(confidence, |rng| redrawn_median(b, rng) / redrawn_median(a, rng));
+/// independently, in runs of so many successive samples (Künsch 1989), as neighbours are disturbed together. The same samples
+/// give the same interval.
+pub fn ratio_interval(a: &[f64], b: &[f64], run: usize, confidence: f64) -> Interval {
+    let resamples = resample(confidence, |rng| redrawn_median(b, run, rng) / redrawn_median(a, run, rng));
     Interval { value: median(b) / median(a), ..resamples }
 }
 
@@ -86,10 +87,15 @@ fn resample(confidence: f64, mut statistic: impl FnMut(&mut SplitMix) -> f64) ->
     Interval { value: 0.0, low: quantile(&values, tail), high: quantile(&values, 1.0 - tail) }
 }
 
-/// The median of as many samples, drawn with replacement.
-fn redrawn_median(samples: &[f64], rng: &mut SplitMix) -> f64 {
-    let draw = |_| samples.get(rng.below(samples.len() as u64) as usize).copied().unwrap_or(0.0);
-    let mut drawn: Vec<f64> = (0..samples.len()).map(draw).collect();
+/// The median of as many samples, drawn with replacement in runs of so many successive ones; the first follows the last.
+fn redrawn_median(samples: &[f64], run: usize, rng: &mut SplitMix) -> f64 {
+    let count = samples.len();
+    let mut drawn = Vec::with_capacity(count + run);
+    while drawn.len() < count {
+        let start = rng.below(count as u64) as usize;
+        drawn.extend(samples.iter().cycle().skip(start).take(run.max(1)));
+    }
+    drawn.truncate(count);
     drawn.sort_by(f64::total_cmp);
     quantile(&drawn, 0.5)
 }
@@ -122,7 +128,20 @@ mod tests {
             })
             .count();
         assert!(covered * 100 >= trials * 88, "{covered} of {trials}");
-        let ratio = ratio_interval(&draw(40), &draw(40).iter().map(|x| 1.1 * x).collect::<Vec<_>>(), 0.99);
+        let slower: Vec<f64> = draw(40).iter().map(|x| 1.1 * x).collect();
+        let ratio = ratio_interval(&draw(40), &slower, 1, 0.99);
         assert!(ratio.low < 1.1 && 1.1 < ratio.high && ratio.low > 1.05, "{ratio:?}");
+    }
+
+    /// Samples that drift have a wider interval when neighbours are drawn together.
+    #[test]
+    fn neighbours_are_drawn_together() {
+        let drifting: Vec<f64> = (0..40).map(|i| 100.0 + 5.0 * f64::from(i % 20)).collect();
+        let steady = vec![150.0; 40];
+        let width = |run| {
+            let interval = ratio_interval(&steady, &drifting, run, 0.99);
+            interval.high - interval.low
+        };
+        assert!(width(8) > 1.3 * width(1), "{} and {}", width(8), width(1));
     }
 }

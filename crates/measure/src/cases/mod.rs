@@ -61,11 +61,14 @@ pub type Wanted<'w> = &'w dyn Fn(&str) -> bool;
 pub type Visitor<'v, B> = &'v mut dyn FnMut(&mut [Ready<'_, B>]) -> Result<()>;
 
 /// Cases that share operands.
-trait Group<D: Device> {
+pub trait Group<D: Device> {
     /// The names of all of them.
     fn names(&self) -> Vec<String>;
 
     /// Makes and checks those that are wanted.
+    ///
+    /// # Errors
+    /// As [`Cases::visit`].
     fn visit(&self, device: &D, wanted: Wanted<'_>, visitor: Visitor<'_, D::Backend>) -> Result<()>;
 }
 
@@ -92,9 +95,18 @@ impl<D: Device> Cases<D> {
         }
         if sweep.heads {
             groups.push(Box::new(heads::parts()));
-            groups.push(Box::new(heads::HeadGroup));
+            for group in heads::HeadGroup::all() {
+                groups.push(Box::new(group));
+            }
         }
         Self { groups }
+    }
+
+    /// Adds cases that only the caller knows how to make.
+    #[must_use]
+    pub fn with(mut self, group: impl Group<D> + 'static) -> Self {
+        self.groups.push(Box::new(group));
+        self
     }
 
     /// What the list times, whatever the sweep: methods of [`Backend`] and of the evaluator by their names, other

@@ -206,7 +206,7 @@ impl<B: Backend> Rig<B> {
 
     fn work(&self, read: usize, written: usize, multiplications: u64) -> Work {
         let (read, written) = (WORD * self.words(read), WORD * self.words(written));
-        Work { read, written, multiplications: self.shape.batch as u64 * multiplications }
+        Work { multiplications: self.shape.batch as u64 * multiplications, ..Work::moving(read, written) }
     }
 
     fn polynomials(&self) -> (u64, &'static str) {
@@ -443,7 +443,7 @@ fn matrix<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
     let made = rig.backend.matrix(&rig.queue, &rig.tables, ROWS, COLUMNS, &weights)?;
     ensure((made.rows(), made.columns()) == (ROWS, COLUMNS), || "another size".into())?;
     let bytes = WORD * weights.len() as u64;
-    let work = Work { read: bytes, written: bytes, multiplications: 0 };
+    let work = Work::moving(bytes, bytes);
     Ok(rig.made(work, (1, "matrix"), move || {
         black_box(rig.backend.matrix(&rig.queue, &rig.tables, ROWS, COLUMNS, &weights)?);
         Ok(())
@@ -611,7 +611,7 @@ pub(super) fn matrix_product<B: Backend>(rig: &Rig<B>, columns: usize) -> Result
         })
     })?;
     let multiplications = (ROWS * columns * count * degree) as u64;
-    let counted = Work { read: rows(columns), written: rows(ROWS), multiplications };
+    let counted = Work { multiplications, ..Work::moving(rows(columns), rows(ROWS)) };
     let footprint = sets.len() as u64 * bytes;
     let run = in_turn(sets, work);
     Ok(Made { work: counted, footprint, items: (columns as u64, "polynomial"), run })
@@ -908,5 +908,6 @@ pub(super) fn key_switch_work(
         read: WORD * ((batch * limbs * degree) as u64 + products),
         written: WORD * (2 * batch * limbs * degree) as u64,
         multiplications: batch as u64 * one,
+        ..Work::default()
     }
 }

@@ -270,7 +270,7 @@ impl<'c, B: Backend> Scheme<'c, B> {
     }
 
     fn work(&self, read: usize, written: usize, multiplications: u64) -> Work {
-        Work { read: self.rows(read), written: self.rows(written), multiplications }
+        Work { multiplications, ..Work::moving(self.rows(read), self.rows(written)) }
     }
 
     /// A key switch of one component, its result added to two others.
@@ -650,6 +650,7 @@ fn rotate_hoisted<'f, B: Backend>(s: &'f Scheme<'_, B>) -> Result<Made<'f>> {
         read: count * one.read,
         written: count * one.written,
         multiplications: once + count * (one.multiplications - once),
+        ..Work::default()
     };
     let made = hot(work, move || {
         black_box(run()?);
@@ -665,6 +666,7 @@ fn inner_sum<'f, B: Backend>(s: &'f Scheme<'_, B>) -> Result<Made<'f>> {
         read: count * one.read,
         written: count * one.written,
         multiplications: count * one.multiplications,
+        ..Work::default()
     };
     let sum = |j: usize| (0..SUMMED).fold(Complex::default(), |sum, i| sum + s.x[(j + i) % s.x.len()]);
     keyed(s, work, |k, w| s.evaluator.inner_sum(&s.a, SUMMED, 1, k, w), sum)
@@ -690,6 +692,7 @@ fn transform<'f, B: Backend>(s: &'f Scheme<'_, B>) -> Result<Made<'f>> {
             + steps * key
             + (2 * DIAGONALS.len() * all * s.degree()) as u64
             + (2 + giants) * division(s.degree(), limbs, special),
+        ..Work::default()
     };
     let expected = |j: usize| {
         DIAGONALS.iter().fold(Complex::default(), |sum, &offset| {
@@ -707,7 +710,7 @@ fn evaluate<'f, B: Backend>(s: &'f Scheme<'_, B>) -> Result<Made<'f>> {
     };
     // Two products and their relinearisation, the second one level lower.
     let one = s.switched();
-    let work = Work { multiplications: 2 * one.multiplications, read: 2 * one.read, written: one.written };
+    let work = Work { multiplications: 2 * one.multiplications, ..Work::moving(2 * one.read, one.written) };
     keyed(s, work, move |k, w| s.evaluator.evaluate(&s.a, &polynomial, k, w), expected)
 }
 
