@@ -11,7 +11,7 @@ use serde_json::Value;
 use support::{Refusal, cargo, reached, trial};
 
 /// The order of CONTRIBUTING.md, from the ground up: a crate may depend on crates of earlier rows only.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["arras-rns", "arras-wire", "arras-vit"],
     &["arras-cpu", "arras-cuda"],
     // Runs the kernels of the backend for its tests; nobody depends on it.
@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 8] = [
     &["arras-heads", "arras-rounds"],
     &["arras-secret", "arras-fit", "arras-serve"],
     &["arras-federated", "arras-measure"],
+    &["arras-audit"],
     &["arras"],
 ];
 

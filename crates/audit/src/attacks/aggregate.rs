@@ -1,0 +1,1 @@
+//! (d) Images from decrypted sums of tokens and from decrypted statistics.

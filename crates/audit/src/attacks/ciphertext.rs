@@ -1,0 +1,1 @@
+//! (e) Images from bytes of ciphertexts: the control.

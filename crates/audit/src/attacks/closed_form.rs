@@ -1,0 +1,1 @@
+//! (a) Images from the gradients of patch and position embeddings, by least squares.

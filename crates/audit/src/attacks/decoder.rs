@@ -1,0 +1,1 @@
+//! (c) Images from plain CLS tokens, by a decoder.

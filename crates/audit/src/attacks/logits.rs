@@ -1,0 +1,1 @@
+//! (k) Images from logits.

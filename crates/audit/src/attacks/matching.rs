@@ -1,0 +1,1 @@
+//! (b) Images from all gradients, by descent on their cosine distance.

@@ -1,0 +1,22 @@
+//! What each party of encrypted inference and federated training sees, attacked and measured.
+//!
+//! A reconstruction is worth what it adds to the best guess that ignores the victim: the mean of images that the
+//! attacker has already. Every number here is reported beside that baseline, as a [`Score`].
+//!
+//! - [`metrics`]: PSNR, SSIM, NMI and LPIPS, equal to the packages that the field uses.
+//! - [`attacks`]: plain functions, one module per attack, from what a party sees to reconstructions or scores.
+//! - [`Finding`]: one row of the report; [`Audit`]: all of them, the document `arras-audit/1`.
+//! - [`statistics`]: baselines, advantages and their bootstrap intervals.
+
+pub mod attacks;
+mod error;
+mod finding;
+mod image;
+pub mod metrics;
+mod random;
+pub mod statistics;
+
+pub use error::{Error, Result};
+pub use finding::{Attack, Audit, Finding, Picture, SCHEMA, Score, Verdict};
+pub use image::Image;
+pub use random::Random;
