@@ -197,6 +197,7 @@ impl Pass<'_> {
             Activation::GeluTanh => hidden.gelu()?,
             Activation::QuickGelu => (&hidden * ((&hidden * -1.702)?.exp()? + 1.0)?.recip()?)?,
             Activation::Relu => hidden.relu()?,
+            other => return Err(Error::invalid("hidden_act", format!("{other:?} has no gradient here"))),
         };
         self.linear(&hidden, &format!("{block}.{down}"))
     }

@@ -70,66 +70,73 @@ impl Guesses {
         &self.candidates[0]
     }
 
-    /// Scores of reconstructions, by the names of [`crate::metrics`].
-    ///
-    /// An attacker that has tried its reconstructions on pictures of its own, `trial` (originals, reconstructions), shows
-    /// the best guess instead in every metric in which it did not gain there.
+    /// What the best guess reaches on each of some originals.
     ///
     /// # Errors
-    /// No victims, lists of different lengths, or shapes that differ.
-    pub fn scores(
-        &self,
-        originals: &[&Image],
-        reconstructions: &[&Image],
-        trial: Option<(&[&Image], &[&Image])>,
-        lpips: Option<&Lpips>,
-        seed: u64,
-    ) -> Result<BTreeMap<String, Score>> {
-        let mut scores = self.compared(originals, reconstructions, lpips, seed)?;
-        if let Some((own, tried)) = trial {
-            let tried = self.compared(own, tried, lpips, seed)?;
-            for (name, score) in &mut scores {
-                if tried.get(name).is_some_and(|tried| tried.advantage <= 0.0) {
-                    *score = Score {
-                        value: score.baseline,
-                        baseline: score.baseline,
-                        advantage: 0.0,
-                        interval_95: [0.0; 2],
-                    };
-                }
-            }
-        }
-        Ok(scores)
+    /// Shapes that differ.
+    pub fn baselines(&self, originals: &[&Image], lpips: Option<&Lpips>) -> Result<Baselines> {
+        let of = |original: &&Image| {
+            let found = self.candidates.iter().map(|guess| Similarity::of(original, guess, lpips));
+            let found = found.collect::<Result<Vec<_>>>()?;
+            Ok(std::array::from_fn(|metric| METRICS[metric].2(&found[self.best[metric]])))
+        };
+        Ok(Baselines(originals.iter().map(of).collect::<Result<_>>()?))
     }
+}
 
-    fn compared(
-        &self,
-        originals: &[&Image],
-        reconstructions: &[&Image],
-        lpips: Option<&Lpips>,
-        seed: u64,
-    ) -> Result<BTreeMap<String, Score>> {
-        if originals.len() != reconstructions.len() {
-            return Err(Error::invalid("reconstructions", "not as many as originals"));
-        }
-        let mut columns: [(Vec<f64>, Vec<f64>); METRICS.len()] = Default::default();
-        for (original, reconstruction) in originals.iter().zip(reconstructions) {
-            let found = Similarity::of(original, reconstruction, lpips)?;
-            let guesses = self.candidates.iter().map(|guess| Similarity::of(original, guess, lpips));
-            let guesses = guesses.collect::<Result<Vec<_>>>()?;
-            for ((column, (_, _, value)), &best) in columns.iter_mut().zip(&METRICS).zip(&self.best) {
-                column.0.extend(value(&found));
-                column.1.extend(value(&guesses[best]));
-            }
-        }
-        let mut scores = BTreeMap::new();
-        for ((values, baselines), (name, better, _)) in columns.into_iter().zip(METRICS) {
-            if !values.is_empty() {
-                scores.insert(name.to_owned(), paired(&values, &baselines, better, seed)?);
-            }
-        }
-        Ok(scores)
+/// The value of every metric of the best guess, for each original.
+#[derive(Clone, Debug)]
+pub struct Baselines(Vec<[Option<f64>; METRICS.len()]>);
+
+/// Scores of reconstructions, by the names of [`crate::metrics`].
+///
+/// # Errors
+/// No originals, lists of different lengths, or shapes that differ.
+pub fn scores(
+    originals: &[&Image],
+    reconstructions: &[&Image],
+    baselines: &Baselines,
+    lpips: Option<&Lpips>,
+    seed: u64,
+) -> Result<BTreeMap<String, Score>> {
+    if originals.len() != reconstructions.len() || originals.len() != baselines.0.len() {
+        return Err(Error::invalid("reconstructions", "not as many as originals"));
     }
+    let mut columns: [(Vec<f64>, Vec<f64>); METRICS.len()] = Default::default();
+    for ((original, reconstruction), baseline) in originals.iter().zip(reconstructions).zip(&baselines.0) {
+        let found = Similarity::of(original, reconstruction, lpips)?;
+        for ((column, (_, _, value)), baseline) in columns.iter_mut().zip(&METRICS).zip(baseline) {
+            column.0.extend(value(&found));
+            column.1.extend(*baseline);
+        }
+    }
+    let mut scores = BTreeMap::new();
+    for ((values, baselines), (name, better, _)) in columns.into_iter().zip(METRICS) {
+        if !values.is_empty() {
+            scores.insert(name.to_owned(), paired(&values, &baselines, better, seed)?);
+        }
+    }
+    Ok(scores)
+}
+
+/// Scores of an attacker that has tried its reconstructions on pictures of its own and shows the best guess instead in
+/// every metric in which it did not gain there.
+#[must_use]
+pub fn after_trial(
+    mut scores: BTreeMap<String, Score>,
+    trial: &BTreeMap<String, Score>,
+) -> BTreeMap<String, Score> {
+    for (name, score) in &mut scores {
+        if trial.get(name).is_some_and(|tried| tried.advantage <= 0.0) {
+            *score = Score {
+                value: score.baseline,
+                baseline: score.baseline,
+                advantage: 0.0,
+                interval_95: [0.0; 2],
+            };
+        }
+    }
+    scores
 }
 
 /// A picture of one colour, the mean of another.
@@ -168,18 +175,26 @@ mod tests {
         let guesses = Guesses::new(&own, None)?;
         let victims: Vec<Image> = (100..110).map(|seed| noise(seed, 0.5)).collect();
         let victims: Vec<&Image> = victims.iter().collect();
-        let perfect = guesses.scores(&victims, &victims, None, None, 1)?;
+        let baselines = guesses.baselines(&victims, None)?;
+        let perfect = scores(&victims, &victims, &baselines, None, 1)?;
         assert!(perfect.values().all(Score::gains), "{perfect:?}");
         assert!(!perfect.contains_key("lpips"));
-        let blind = guesses.scores(&victims, &[guesses.mean(); 10], None, None, 1)?;
-        assert!(!blind.values().any(Score::gains), "{blind:?}");
         assert_eq!(perfect["psnr"].value, PSNR_LIMIT);
-        // Who fails on pictures of its own guesses.
-        let own: Vec<&Image> = own.iter().collect();
-        let black = Image::new(3, 16, 16, vec![0.0; 768])?;
-        let trial = (&own[..], &[&black; 20][..]);
-        let guessed = guesses.scores(&victims, &[&black; 10], Some(trial), None, 1)?;
-        assert_eq!((guessed["psnr"].advantage, guessed["psnr"].value), (0.0, guessed["psnr"].baseline));
+        let blind = scores(&victims, &[guesses.mean(); 10], &baselines, None, 1)?;
+        assert!(!blind.values().any(Score::gains), "{blind:?}");
+        assert!(scores(&victims[1..], &victims[1..], &baselines, None, 1).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn who_fails_on_pictures_of_its_own_guesses() -> Result<()> {
+        let own: Vec<Image> = (0..20).map(|seed| noise(seed, 0.5)).collect();
+        let guesses = Guesses::new(&own, None)?;
+        let (own, black) = (own.iter().collect::<Vec<_>>(), Image::new(3, 16, 16, vec![0.0; 768])?);
+        let trial = scores(&own, &[&black; 20], &guesses.baselines(&own, None)?, None, 1)?;
+        let guessed = after_trial(trial.clone(), &trial);
+        assert!(trial["psnr"].advantage < 0.0);
+        assert_eq!((guessed["psnr"].advantage, guessed["psnr"].value), (0.0, trial["psnr"].baseline));
         Ok(())
     }
 }

@@ -172,12 +172,6 @@ impl<'c> Decoder<'c> {
         self.explained
     }
 
-    /// The pictures that were not fitted on.
-    #[must_use]
-    pub fn held_out(&self) -> Vec<usize> {
-        (0..self.components.coefficients.nrows()).filter(|&row| is_held_out(row)).collect()
-    }
-
     /// The picture for each row of what is seen.
     ///
     /// # Errors
@@ -197,6 +191,11 @@ impl<'c> Decoder<'c> {
             .map(|row| self.components.image(&row.iter().copied().collect::<Vec<f64>>()))
             .collect()
     }
+}
+
+/// The pictures among `count` that are not fitted on.
+pub(crate) fn held_out(count: usize) -> impl Iterator<Item = usize> {
+    (0..count).filter(|&row| is_held_out(row))
 }
 
 /// Every fifth picture chooses.

@@ -18,7 +18,7 @@ use crate::attacks::{aggregate, ciphertext, closed_form, decoder, logits, matchi
 use crate::metrics::Lpips;
 use crate::network::Network;
 use crate::picture::{Sample, Scale};
-use crate::quality::Guesses;
+use crate::quality::{Guesses, scores};
 use crate::scene::{Inverted, Scene};
 use crate::source::Source;
 use crate::{Attack, Audit, Error, Finding, Image, Picture, Result, SCHEMA, Verdict, report};
@@ -443,7 +443,8 @@ impl Gradients {
         let seed = world.plan.seed;
         let mut row = Finding::new(attack, seen, "server of plain federated learning", "none", seed);
         row.victims = originals.len();
-        row.scores = self.guesses.scores(&originals, &found, None, world.subject.lpips, seed)?;
+        let lpips = world.subject.lpips;
+        row.scores = scores(&originals, &found, &self.guesses.baselines(&originals, lpips)?, lpips, seed)?;
         let stem = seen.replace([' ', ','], "-");
         row.pictures = originals
             .iter()

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::metrics::{Lpips, psnr};
-use crate::quality::Guesses;
-use crate::regression::{Components, Decoder, nearest, reidentified};
+use crate::quality::{Baselines, Guesses, after_trial, scores};
+use crate::regression::{Components, Decoder, held_out, nearest, reidentified};
 use crate::statistics::{Better, auc, paired};
 use crate::{Attack, Error, Finding, Image, Result, Score};
 
@@ -19,6 +19,10 @@ pub struct Scene<'a> {
     own: Vec<Image>,
     victims: Vec<Image>,
     guesses: Guesses,
+    /// Of the victims.
+    baselines: Baselines,
+    /// Of the attacker's pictures [`Self::trial`].
+    own_baselines: Baselines,
     components: Components,
     lpips: Option<&'a Lpips>,
     seed: u64,
@@ -61,7 +65,10 @@ impl<'a> Scene<'a> {
             return Err(Error::invalid("victims", "expected at least two"));
         }
         let (guesses, components) = (Guesses::new(&own, lpips)?, Components::new(&own)?);
-        Ok(Self { own, victims, guesses, components, lpips, seed })
+        let tried: Vec<&Image> = trial(own.len()).map(|row| &own[row]).collect();
+        let own_baselines = guesses.baselines(&tried, lpips)?;
+        let baselines = guesses.baselines(&victims.iter().collect::<Vec<_>>(), lpips)?;
+        Ok(Self { own, victims, guesses, baselines, own_baselines, components, lpips, seed })
     }
 
     /// The victims' pictures as they are compared.
@@ -83,15 +90,15 @@ impl<'a> Scene<'a> {
     pub fn invert(&self, seen: &Seen) -> Result<Inverted> {
         let decoder = Decoder::fit(&self.components, &seen.own)?;
         let images = decoder.decode(&seen.victims)?;
-        let held = decoder.held_out();
-        let held = &held[..held.len().min(TRIAL)];
-        let rows: Vec<Vec<f32>> = held.iter().map(|&row| seen.own[row].clone()).collect();
-        let trial = decoder.decode(&rows)?;
-        let originals: Vec<&Image> = held.iter().map(|&row| &self.own[row]).collect();
-        let trial = (&originals[..], &trial.iter().collect::<Vec<_>>()[..]);
+        let rows: Vec<Vec<f32>> = trial(self.own.len()).map(|row| seen.own[row].clone()).collect();
+        let tried = decoder.decode(&rows)?;
+        let own: Vec<&Image> = trial(self.own.len()).map(|row| &self.own[row]).collect();
+        let tried: Vec<&Image> = tried.iter().collect();
+        let tried = scores(&own, &tried, &self.own_baselines, self.lpips, self.seed)?;
         let victims: Vec<&Image> = self.victims.iter().collect();
         let found: Vec<&Image> = images.iter().collect();
-        let mut scores = self.guesses.scores(&victims, &found, Some(trial), self.lpips, self.seed)?;
+        let scores = scores(&victims, &found, &self.baselines, self.lpips, self.seed)?;
+        let mut scores = after_trial(scores, &tried);
         scores.extend(self.matched(&images)?);
         let hits = reidentified(&seen.own, &seen.victims, &seen.candidates)?;
         scores.insert("reid_candidates".into(), against_chance(&hits, self.seed)?);
@@ -117,9 +124,7 @@ impl<'a> Scene<'a> {
     }
 
     /// The row of an inversion.
-    ///
-    /// # Errors
-    /// None but those of [`Self::invert`].
+    #[must_use]
     pub fn finding(
         &self,
         (attack, what, party, protection): (Attack, &str, &str, &str),
@@ -140,6 +145,11 @@ impl<'a> Scene<'a> {
         // Closed form: there is nothing that could fail to converge.
         finding.judged(true, &text)
     }
+}
+
+/// The attacker's pictures on which it compares its decoder with guessing: none that were fitted on.
+fn trial(count: usize) -> impl Iterator<Item = usize> {
+    held_out(count).take(TRIAL)
 }
 
 /// Hits among n against the 1 in n of chance.
