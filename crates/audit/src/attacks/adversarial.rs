@@ -1,0 +1,1 @@
+//! (l) Images changed so that the prediction changes.

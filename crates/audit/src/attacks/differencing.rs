@@ -1,0 +1,1 @@
+//! (i) One client's sums from the difference of two releases.

@@ -1,0 +1,1 @@
+//! (g) The server's head from answers.

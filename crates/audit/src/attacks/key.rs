@@ -1,0 +1,1 @@
+//! (h) Keys from what is published.

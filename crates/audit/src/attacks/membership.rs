@@ -1,0 +1,1 @@
+//! (f) Whether an image was trained on.

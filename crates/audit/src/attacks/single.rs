@@ -1,0 +1,1 @@
+//! (j) The token of an image that is alone in its class.

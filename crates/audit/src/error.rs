@@ -1,0 +1,47 @@
+use std::path::{Path, PathBuf};
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an image, a file or an attack was refused. Every message is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read, parsed or written.
+    #[error("{}: {reason}", file.display())]
+    File {
+        /// Its path.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Numbers handed over in memory break a stated rule.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Which argument.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tensor library failed.
+    #[error("computing: {0}")]
+    Compute(#[from] candle_core::Error),
+    /// The vision transformer was refused.
+    #[error(transparent)]
+    Vit(#[from] arras_vit::Error),
+    /// Features or tiles were refused.
+    #[error(transparent)]
+    Fit(#[from] arras_fit::Error),
+}
+
+impl Error {
+    /// An argument that breaks a rule.
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+
+    /// A file that cannot be used.
+    pub fn file(file: &Path, reason: impl ToString) -> Self {
+        Self::File { file: file.to_path_buf(), reason: reason.to_string() }
+    }
+}
