@@ -73,8 +73,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sums = evaluator.inner_sum(&y, 8, 1, &keys, &mut workspace)?;
 
     // A rotation that nobody asked a key for is refused by name; hoisted rotations are those of the plain operation.
-    let refusal =
-        evaluator.rotate(&encrypted, 77, &keys, &mut workspace).map(|_| ()).unwrap_err().to_string();
+    let refusal = match evaluator.rotate(&encrypted, 77, &keys, &mut workspace) {
+        Ok(_) => return Err("a rotation without its key".into()),
+        Err(error) => error.to_string(),
+    };
     println!("rotation by 77: {refusal}");
     assert!(refusal.contains("77"), "{refusal}");
     let hoisted = evaluator.rotate_hoisted(&encrypted, &rotations[..2], &keys, &mut workspace)?;
