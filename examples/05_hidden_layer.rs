@@ -85,11 +85,10 @@ fn compare(flowers: &Features, model: &Model, layout: Layout, logits: &[f64], bo
     let worst = clear.iter().zip(logits).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     let (mut same, mut ties) = (0, 0);
     for (clear, encrypted) in clear.chunks_exact(classes).zip(logits.chunks_exact(classes)) {
-        match argmax(clear) == argmax(encrypted) {
-            true => same += 1,
-            false if margin(clear) <= 2.0 * bound => ties += 1,
-            false => panic!("another decision at margin {}", margin(clear)),
-        }
+        let is_same = argmax(clear) == argmax(encrypted);
+        assert!(is_same || margin(clear) <= 2.0 * bound, "another decision at margin {}", margin(clear));
+        same += usize::from(is_same);
+        ties += usize::from(!is_same);
     }
     println!(
         "{}: {same} equal decisions, {ties} ties, largest error {worst:.1e} of {bound:.1e}",
