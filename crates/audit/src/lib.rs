@@ -6,6 +6,7 @@
 //! - [`metrics`]: PSNR, SSIM, NMI and LPIPS, equal to the packages that the field uses.
 //! - [`attacks`]: plain functions, one module per attack, from what a party sees to reconstructions or scores.
 //! - [`Finding`]: one row of the report; [`Audit`]: all of them, the document `arras-audit/1`.
+//! - [`rows`]: tokens with classes, the material of the attacks on models.
 //! - [`statistics`]: baselines, advantages and their bootstrap intervals.
 
 pub mod attacks;
@@ -14,9 +15,11 @@ mod finding;
 mod image;
 pub mod metrics;
 mod random;
+pub mod rows;
 pub mod statistics;
 
 pub use error::{Error, Result};
 pub use finding::{Attack, Audit, Finding, Picture, SCHEMA, Score, Verdict};
 pub use image::Image;
 pub use random::Random;
+pub use rows::Rows;
