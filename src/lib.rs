@@ -10,7 +10,8 @@
 //! build (`scripts/cuda-env`) and neither a GPU nor a driver, not even to start.
 //!
 //! Feature `server` adds [`heads`] (encrypted classifier heads), feature `client` adds [`secret`] (keys, encryption,
-//! decryption), [`vit`] (images to CLS tokens) and [`fit`] (heads from features). A program without `client` contains no
+//! decryption), [`vit`] (images to CLS tokens) and [`fit`] (heads from features), feature `audit` adds [`audit`] (attacks on what each
+//! party sees). A program without `client` contains no
 //! code that handles a secret key. Start with the numbered programs in `examples/`.
 
 pub use arras_ckks as ckks;
@@ -22,6 +23,8 @@ pub use arras_rns as rns;
 #[cfg(feature = "cuda")]
 pub use device::{Device, Either, KERNELS};
 
+#[cfg(feature = "audit")]
+pub use arras_audit as audit;
 #[cfg(feature = "client")]
 pub use arras_federated as federated;
 #[cfg(feature = "client")]

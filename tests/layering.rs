@@ -26,8 +26,8 @@ const LAYERS: [&[&str]; 9] = [
 
 /// What a server must not contain, as the beginnings of package names.
 const CLIENT_ONLY: [&str; 5] = ["arras-secret ", "arras-vit ", "arras-fit ", "arras-federated ", "candle"];
-/// What only the command `arras` contains.
-const COMMAND_ONLY: &str = "arras-measure ";
+/// What only the command `arras` contains: what measures, and what attacks.
+const COMMAND_ONLY: [&str; 2] = ["arras-measure ", "arras-audit "];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -63,16 +63,19 @@ fn client() -> Trial {
     })
 }
 
-/// Measuring is for the command: neither a server nor whoever embeds arras takes it along.
+/// Measuring and attacking are for the command: neither a server nor whoever embeds arras takes them along.
 fn measuring() -> Trial {
     let features = ["server", "client", "cli"].map(with_features).into_iter().collect::<Result<Vec<_>, _>>();
-    trial("measuring comes with the command alone", features, |packages| {
-        let found: Vec<bool> = packages
-            .iter()
-            .map(|packages| packages.iter().any(|package| package.starts_with(COMMAND_ONLY)))
-            .collect();
-        let expected = [false, false, true];
-        (found == expected).then_some(()).ok_or_else(|| format!("server, client, cli: {found:?}"))
+    trial("measuring and attacking come with the command alone", features, |packages| {
+        for name in COMMAND_ONLY {
+            let reached =
+                |packages: &BTreeSet<String>| packages.iter().any(|package| package.starts_with(name));
+            let found: Vec<bool> = packages.iter().map(reached).collect();
+            if found != [false, false, true] {
+                return Err(format!("{name}in server, client, cli: {found:?}"));
+            }
+        }
+        Ok(())
     })
 }
 

@@ -34,6 +34,8 @@ pub mod device;
 pub mod federated;
 
 #[cfg(feature = "cli")]
+pub mod audit;
+#[cfg(feature = "cli")]
 pub mod bench;
 #[cfg(feature = "cli")]
 pub mod crypt;
@@ -49,6 +51,8 @@ pub mod evaluate;
 pub mod fit;
 #[cfg(feature = "cli")]
 pub mod infer;
+#[cfg(feature = "cli")]
+pub mod metrics;
 #[cfg(feature = "cli")]
 pub mod pipeline;
 #[cfg(feature = "cli")]

@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
-    Common, bench, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit, infer, plan,
-    start, tiles,
+    Common, audit, bench, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit, infer,
+    metrics, plan, start, tiles,
 };
 
 /// Classify images without showing them: a ViT turns each into a token, CKKS encrypts it, and a server that holds no
@@ -54,6 +54,10 @@ enum Command {
     /// Train over parties that show each other nothing but sums
     #[command(subcommand)]
     Federated(federated::Federated),
+    /// Attack what each party sees, beside the best guess that sees nothing
+    Audit(audit::Audit),
+    /// How close two pictures are: PSNR, SSIM, NMI, LPIPS
+    Metrics(metrics::Metrics),
     /// What this build and this machine can do
     Doctor(doctor::Doctor),
     /// Check the arithmetic of a device against the oracle
@@ -105,6 +109,8 @@ impl Arguments {
             Command::Classify(command) => command.run(common),
             Command::Decrypt(command) => command.run(common),
             Command::Federated(command) => command.run(common),
+            Command::Audit(command) => command.run(common),
+            Command::Metrics(command) => command.run(common),
             Command::Doctor(command) => command.run(common),
             Command::Selftest(command) => command.run(common),
             Command::Bench(command) => command.run(common),

@@ -125,6 +125,26 @@ impl Image {
         Ok(Self { values, ..first.clone() })
     }
 
+    /// The picture with blocks of equal size averaged, so that no side is longer than `side`; rows and columns that
+    /// fill no block are left out.
+    ///
+    /// # Errors
+    /// A side of zero.
+    pub fn shrunk(&self, side: usize) -> Result<Self> {
+        let block = self.height.max(self.width).div_ceil(side.max(1));
+        let (height, width) = (self.height / block, self.width / block);
+        let mean = |(c, y, x): (usize, usize, usize)| {
+            let row = |dy: usize| ((c * self.height + y * block + dy) * self.width + x * block, block);
+            let rows = (0..block).map(row);
+            let sum: f32 =
+                rows.map(|(start, length)| self.values[start..][..length].iter().sum::<f32>()).sum();
+            sum / (block * block) as f32
+        };
+        let places = (0..self.channels)
+            .flat_map(|c| (0..height).flat_map(move |y| (0..width).map(move |x| (c, y, x))));
+        Self::new(self.channels, height, width, places.map(mean).collect())
+    }
+
     /// Refuses a picture of another shape.
     ///
     /// # Errors
@@ -152,6 +172,16 @@ mod tests {
         let file = folder.path().join("a.png");
         image.save(&file)?;
         assert_eq!(Image::load(&file)?, image);
+        Ok(())
+    }
+
+    #[test]
+    fn shrinking_averages_blocks() -> Result<()> {
+        let image = Image::new(1, 2, 5, vec![0.0, 0.2, 0.4, 0.6, 1.0, 0.2, 0.4, 0.6, 0.8, 1.0])?;
+        let shrunk = image.shrunk(3)?;
+        assert_eq!(shrunk.shape(), [1, 1, 2]);
+        assert!((shrunk.values()[0] - 0.2).abs() < 1e-6 && (shrunk.values()[1] - 0.6).abs() < 1e-6);
+        assert_eq!(image.shrunk(5)?, image);
         Ok(())
     }
 

@@ -145,7 +145,17 @@ mod tests {
     fn areas_match_pair_counting() -> Result<()> {
         let (positives, negatives) = ([0.1, 0.4, 0.4, 0.9], [0.4, 0.2, -1.0]);
         let pairs = positives.iter().flat_map(|p| negatives.iter().map(move |n| (p, n)));
-        let wins: f64 = pairs.map(|(p, n)| if p > n { 1.0 } else if p == n { 0.5 } else { 0.0 }).sum();
+        let wins: f64 = pairs
+            .map(|(p, n)| {
+                if p > n {
+                    1.0
+                } else if p == n {
+                    0.5
+                } else {
+                    0.0
+                }
+            })
+            .sum();
         assert_eq!(auc(&positives, &negatives, 1)?.value, wins / 12.0);
         assert!(auc(&[], &negatives, 1).is_err());
         Ok(())

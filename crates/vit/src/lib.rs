@@ -26,6 +26,7 @@ mod model;
 mod ops;
 pub mod preprocess;
 mod resize;
+mod tensors;
 mod vit;
 
 pub use config::{Architecture, Size};
@@ -34,6 +35,7 @@ pub use fingerprint::Fingerprint;
 pub use images::{ImageFile, decode, images_in};
 pub use preprocess::Preprocessor;
 pub use resize::Filter;
+pub use tensors::{NamedTensor, Tensors};
 pub use vit::{Device, Vit};
 
 // The feature `x86-v4` of this dependency is all that is wanted; see Cargo.toml.

@@ -15,8 +15,12 @@ use arras_cpu::Cpu;
 use arras_heads::layout::{Groups, Layout};
 use arras_heads::{Head, LinearHead, Preset};
 use arras_secret::{Cipher, SecretKey};
+use arras_vit::Vit;
+use candle_core::{Device, Tensor, Var};
 
 use crate::attacks::head::argmax;
+use crate::network::Network;
+use crate::picture::Scale;
 use crate::statistics::{Better, paired};
 use crate::{Attack, Error, Finding, Image, Random, Result};
 
@@ -33,6 +37,46 @@ pub trait WhiteBox {
     /// # Errors
     /// As [`tokens`](Self::tokens); a direction of another length.
     fn gradient(&self, image: &Image, direction: &[f32]) -> Result<Vec<f32>>;
+}
+
+/// The product's transformer for tokens, and its twin for gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct Twin<'a> {
+    /// Decides.
+    pub vit: &'a Vit,
+    /// The same weights in a form that has gradients.
+    pub network: &'a Network,
+}
+
+impl WhiteBox for Twin<'_> {
+    fn tokens(&self, images: &[Image]) -> Result<Vec<Vec<f32>>> {
+        let scale = Scale::of(self.vit.preprocessor());
+        let pixels = images.iter().map(|image| scale.pixels(image)).collect::<Result<Vec<_>>>()?;
+        Ok(self.vit.embed_batch(&pixels)?)
+    }
+
+    fn gradient(&self, image: &Image, direction: &[f32]) -> Result<Vec<f32>> {
+        let scale = Scale::of(self.vit.preprocessor());
+        let shape = (1, 3, image.height(), image.width());
+        let pixels = Var::from_vec(scale.pixels(image)?, shape, &Device::Cpu)?;
+        let token = self.network.cls(self.network.weights(), pixels.as_tensor())?;
+        let direction = Tensor::from_slice(direction, (1, direction.len()), &Device::Cpu)?;
+        let slopes = (token * direction)?.sum_all()?.backward()?;
+        let slope =
+            slopes.get(&pixels).ok_or_else(|| Error::invalid("gradient", "does not reach the pixels"))?;
+        // Pixels are linear in the values of an image.
+        let flat = |value: f32| {
+            let values = vec![value; image.values().len()];
+            scale.pixels(&Image::new(image.channels(), image.height(), image.width(), values)?)
+        };
+        let (black, white) = (flat(0.0)?, flat(1.0)?);
+        let slope = slope.flatten_all()?.to_vec1::<f32>()?;
+        Ok(slope
+            .iter()
+            .zip(white.iter().zip(&black))
+            .map(|(slope, (white, black))| slope * (white - black))
+            .collect())
+    }
 }
 
 /// How images are changed.
@@ -63,9 +107,12 @@ pub fn descend(model: &impl WhiteBox, head: &Head, image: &Image, settings: &Set
     let step = 2.5 * settings.radius / settings.steps.max(1) as f32;
     for _ in 0..settings.steps {
         let scores = scores(head, &single(model, &current)?)?;
-        let next = argmax(scores.iter().enumerate().map(|(other, &score)| {
-            if other == class { f64::NEG_INFINITY } else { score }
-        }));
+        let next =
+            argmax(scores.iter().enumerate().map(
+                |(other, &score)| {
+                    if other == class { f64::NEG_INFINITY } else { score }
+                },
+            ));
         let dimension = head.dimension();
         let row = |class: usize| &head.weight[class * dimension..][..dimension];
         let direction: Vec<f32> = row(next).iter().zip(row(class)).map(|(a, b)| a - b).collect();
@@ -171,7 +218,13 @@ pub fn of_pipeline(
     let unequal: f64 = differing.iter().zip(&changed.ties).map(|(d, &tie)| d * is_tie(tie)).sum();
     let row = |protection: &str, now: &[usize], random: &[usize], before: &[usize], text: &str| {
         let score = paired(&apart(now, before), &apart(random, before), Better::Higher, settings.seed)?;
-        let row = Finding::new(Attack::Adversarial, "weights", "whoever hands in images", protection, settings.seed);
+        let row = Finding::new(
+            Attack::Adversarial,
+            "weights",
+            "whoever hands in images",
+            protection,
+            settings.seed,
+        );
         let row = Finding { victims: images.len(), seconds: started.elapsed().as_secs_f64(), ..row };
         Ok::<_, Error>(
             row.score("flipped", score)
@@ -197,6 +250,8 @@ pub fn of_pipeline(
 #[cfg(test)]
 mod tests {
     use arras_heads::ModelCard;
+    use arras_vit::Tensors;
+    use arras_vit::config::{Activation, Architecture, Size, Trunk};
 
     use super::*;
 
@@ -246,6 +301,38 @@ mod tests {
         let distance = changed.values().iter().zip(images[0].values()).map(|(a, b)| (a - b).abs());
         assert!(distance.fold(0.0, f32::max) <= settings.radius + 0.5 / 255.0 + 1e-6);
         assert!(descend(&model, &Head { weight: vec![0.0; 9], ..head }, &images[0], &settings).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_of_the_twin_are_slopes_of_the_transformer() -> Result<()> {
+        let trunk = Trunk {
+            image: Size::square(32),
+            patch: Size::square(8),
+            width: 32,
+            depth: 2,
+            heads: 4,
+            activation: Activation::Gelu,
+            layer_norm_eps: 1e-6,
+            qkv_bias: true,
+        };
+        let architecture = Architecture::Vit(trunk, 64);
+        let vit = Vit::random(&architecture, 3, &arras_vit::Device::Cpu)?;
+        let network = Network::new(Tensors::random(&architecture, 3)?, 2, 3, &Device::Cpu)?;
+        let twin = Twin { vit: &vit, network: &network };
+        let mut random = Random::new("test twin", &[]);
+        let values: Vec<f32> = (0..3 * 32 * 32).map(|_| 0.3 + 0.4 * random.uniform() as f32).collect();
+        let image = Image::new(3, 32, 32, values)?;
+        let direction = random.normals(32, 1.0);
+        let gradient = twin.gradient(&image, &direction)?;
+        let along = |step: f32| -> Result<f64> {
+            let moved = shifted(&image, step, |at| gradient[at].signum())?;
+            let token = single(&twin, &moved)?;
+            Ok(token.iter().zip(&direction).map(|(t, d)| f64::from(*t) * f64::from(*d)).sum())
+        };
+        let slope = (along(1e-2)? - along(-1e-2)?) / 2e-2;
+        let expected: f64 = gradient.iter().map(|g| f64::from(g.abs())).sum();
+        assert!((slope / expected - 1.0).abs() < 0.02, "{slope} {expected}");
         Ok(())
     }
 }

@@ -135,11 +135,7 @@ impl Federation {
             quorum: parties,
             receiver: party_name(0),
             projection: None,
-            privacy: unit.map(|unit| Privacy {
-                epsilon: unit.epsilon,
-                delta: unit.delta,
-                rows_per_unit: 1,
-            }),
+            privacy: unit.map(|unit| Privacy { epsilon: unit.epsilon, delta: unit.delta, rows_per_unit: 1 }),
         };
         agreement.check()?;
         Ok(Self { agreement, rows: rows.clone(), parts })
@@ -229,7 +225,13 @@ pub fn without_one_client(rows: &Rows, seed: u64) -> Result<Finding> {
         errors.push(relative(&found.gram, &truth.gram));
         guesses.push(relative(&equal, &truth.gram));
     }
-    let row = Finding::new(Attack::Differencing, "two exact sums, with and without a client", "receiver", "none", seed);
+    let row = Finding::new(
+        Attack::Differencing,
+        "two exact sums, with and without a client",
+        "receiver",
+        "none",
+        seed,
+    );
     let mut row = Finding { victims: errors.len(), ..row }
         .parameter("rows", rows.len())
         .parameter("dimension", rows.dimension)
@@ -413,8 +415,7 @@ impl World {
             privacy: None,
         };
         let backend = Cpu::sequential;
-        let mut coordinator =
-            Coordinator::new(agreement.clone(), backend(), MemoryJournal::default())?;
+        let mut coordinator = Coordinator::new(agreement.clone(), backend(), MemoryJournal::default())?;
         let mut parties = ALL
             .iter()
             .map(|&index| {
@@ -454,7 +455,10 @@ impl World {
         let mut accepted = Vec::with_capacity(members.len());
         for &member in members {
             let value = i64::from(!changed.contains(&member));
-            let message = self.parties[member].upload(&signed, DATA[usize::from(changed.contains(&member))], |_| Ok(vec![value; entries]))?;
+            let message =
+                self.parties[member].upload(&signed, DATA[usize::from(changed.contains(&member))], |_| {
+                    Ok(vec![value; entries])
+                })?;
             let message = Signed::decode(&message)?;
             let Message::Upload(Upload { opening, body }, _) = message.message else {
                 return Err(Error::invalid("upload", "is none"));

@@ -173,13 +173,14 @@ fn of_trimmed_reply(preset: &str, dimension: usize, seed: u64) -> Result<Finding
     let found = lattice::weights(&context, &query, &reply)?;
     let seconds = started.elapsed().as_secs_f64();
     let (protection, text) = match (preset.hides, &found) {
-        (true, _) => ("hide-model", "no weights fit: the mask of the encryption of zero is in every equation"),
+        (true, _) => {
+            ("hide-model", "no weights fit: the mask of the encryption of zero is in every equation")
+        }
         (false, Some(_)) => ("trimming", "lattice reduction removes what trimming rounds off"),
         (false, None) => ("trimming", "this reduction is too weak, which says nothing about stronger ones"),
     };
     let seen = format!("one reply as sent, {dimension} features");
-    let mut row =
-        exact_weights(&server.budget().weights, found.as_deref(), &seen, protection, text, seed)?;
+    let mut row = exact_weights(&server.budget().weights, found.as_deref(), &seen, protection, text, seed)?;
     if !preset.hides && found.is_none() {
         row.converged = false;
         row.verdict = Verdict::Inconclusive;
@@ -349,7 +350,13 @@ mod tests {
         let rows = Rows::synthetic(12, 600, 48, 3);
         let found = of_hidden_replies(&rows, &[12, 24, 40, 98], 1)?;
         let error = |k: usize| found[k].scores["error"].value;
-        assert!(error(0) > error(1) && error(1) > error(2) && error(2) > 0.1, "{} {} {}", error(0), error(1), error(2));
+        assert!(
+            error(0) > error(1) && error(1) > error(2) && error(2) > 0.1,
+            "{} {} {}",
+            error(0),
+            error(1),
+            error(2)
+        );
         assert!(error(3) < RECOVERED, "{}", error(3));
         assert_eq!(found[3].verdict, Verdict::Recovered);
         assert!(found[3].scores["agreement"].value > 0.99);

@@ -139,7 +139,10 @@ fn product(a: &[u64], b: &[u64]) -> Vec<u64> {
     for (i, &x) in a.iter().enumerate() {
         let (wrapped, rest) = out.split_at_mut(i);
         rest.iter_mut().zip(b).for_each(|(out, &y)| *out = out.wrapping_add(x.wrapping_mul(y)));
-        wrapped.iter_mut().zip(&b[degree - i..]).for_each(|(out, &y)| *out = out.wrapping_sub(x.wrapping_mul(y)));
+        wrapped
+            .iter_mut()
+            .zip(&b[degree - i..])
+            .for_each(|(out, &y)| *out = out.wrapping_sub(x.wrapping_mul(y)));
     }
     out
 }
@@ -191,7 +194,9 @@ impl Case {
         let right = |guess: i64, truth: i64| f64::from(u8::from(guess == truth));
         let plain: Vec<f64> = self.truth.iter().map(|&truth| right(0, truth)).collect();
         let values: Vec<f64> = match &self.found {
-            Some(found) => found.iter().zip(&self.truth).map(|(&found, &truth)| right(found, truth)).collect(),
+            Some(found) => {
+                found.iter().zip(&self.truth).map(|(&found, &truth)| right(found, truth)).collect()
+            }
             None => plain.clone(),
         };
         let score = paired(&values, &plain, Better::Higher, seed)?;
@@ -222,19 +227,21 @@ pub fn of_ciphertexts(seed: u64) -> Result<Vec<Finding>> {
     let cipher = Cipher::new(&context, &key)?;
     let encoder = SlotEncoder::new(preset.params.degree(), Slots::GENERATOR)?;
     let mut random = Random::new("arras/1 audit key", &[seed]);
-    let values: Vec<Complex> =
-        (0..encoder.slots()).map(|_| Complex::new(random.normal(), 0.0)).collect();
-    let plaintext = encoder.encode(&context, &values, encoder.slots(), 2f64.powi(40), preset.params.max_level())?;
+    let values: Vec<Complex> = (0..encoder.slots()).map(|_| Complex::new(random.normal(), 0.0)).collect();
+    let plaintext =
+        encoder.encode(&context, &values, encoder.slots(), 2f64.powi(40), preset.params.max_level())?;
     let ciphertext = cipher.encrypt(&plaintext)?;
     let truth = coefficients(&key)?;
     let row = |seen, protection: &str, text, found: &dyn Fn() -> Result<Vec<i64>>| {
         let started = Instant::now();
         let (truth, found) = (truth.clone(), accepted(found()?, 1));
-        Case { seen, party: "server", protection: protection.to_owned(), truth, found }.finding(text, started, seed)
+        Case { seen, party: "server", protection: protection.to_owned(), truth, found }
+            .finding(text, started, seed)
     };
     let published = cipher.decrypt(&ciphertext)?;
     let slots = encoder.decode(&context, &published)?;
-    let rounded: Vec<Complex> = slots.iter().map(|z| Complex::new(decimals(z.re, 3), decimals(z.im, 3))).collect();
+    let rounded: Vec<Complex> =
+        slots.iter().map(|z| Complex::new(decimals(z.re, 3), decimals(z.im, 3))).collect();
     let bits = flooding_bits(1);
     let flooded = cipher.decrypt(&ciphertext)?;
     let flooded = add_flood(&context, flooded, bits)?;
@@ -248,9 +255,12 @@ pub fn of_ciphertexts(seed: u64) -> Result<Vec<Finding>> {
         row("decrypted slots", "rounded to 3 decimals", "what was rounded off is missing", &|| {
             from_slots(&context, &encoder, &ciphertext, &rounded)
         })?,
-        row("a decrypted polynomial", &format!("flood of 2^{bits}"), "the flood is divided as well", &|| {
-            from_plaintext(&context, &ciphertext, &flooded)
-        })?,
+        row(
+            "a decrypted polynomial",
+            &format!("flood of 2^{bits}"),
+            "the flood is divided as well",
+            &|| from_plaintext(&context, &ciphertext, &flooded),
+        )?,
     ])
 }
 
@@ -261,11 +271,16 @@ fn decimals(value: f64, places: i32) -> f64 {
 }
 
 /// Adds integers uniform in `[-2^bits, 2^bits)` to the coefficients of a polynomial.
-fn add_flood<B: Backend>(context: &Context<B>, mut published: Plaintext<B>, bits: u32) -> Result<Plaintext<B>> {
+fn add_flood<B: Backend>(
+    context: &Context<B>,
+    mut published: Plaintext<B>,
+    bits: u32,
+) -> Result<Plaintext<B>> {
     let (ring, limbs, degree) = (context.params().ring(), published.poly.limbs(), context.params().degree());
     let mut sampler = Sampler::from_os()?;
     let flood: Vec<i128> = (0..degree).map(|_| sampler.uniform(bits)).collect();
-    let residues = limbs.iter().flat_map(|limb| flood.iter().map(move |&x| ring.modulus(limb).reduce_signed(x)));
+    let residues =
+        limbs.iter().flat_map(|limb| flood.iter().map(move |&x| ring.modulus(limb).reduce_signed(x)));
     let mut poly: Poly<B, Coefficient> = context.allocate(limbs, 1)?;
     let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
     backend.upload(queue, &mut poly.view_mut(), &residues.collect::<Vec<_>>())?;
@@ -340,14 +355,30 @@ pub fn of_logits(seed: u64) -> Result<Vec<Finding>> {
         let truth = coefficients(&key)?;
         let row = |seen, protection: &str, text, found| {
             let protection = protection.to_owned();
-            Case { seen, party: "server", protection, truth: truth.clone(), found }.finding(text, started, seed)
+            Case { seen, party: "server", protection, truth: truth.clone(), found }
+                .finding(text, started, seed)
         };
         let single: Vec<f64> = logits.iter().map(|&logit| f64::from(logit as f32)).collect();
         let rounded: Vec<f64> = logits.iter().map(|&logit| decimals(logit, 4)).collect();
         return Ok(vec![
-            row("logits of 2048 images in f64", "none", "trimmed logits are exact equations in the key", Some(found))?,
-            row("logits of 2048 images", "rounded to f32", "the equations are no longer exact", from_logits(&reply, &single)?)?,
-            row("logits of 2048 images", "rounded to 4 decimals", "the equations are no longer exact", from_logits(&reply, &rounded)?)?,
+            row(
+                "logits of 2048 images in f64",
+                "none",
+                "trimmed logits are exact equations in the key",
+                Some(found),
+            )?,
+            row(
+                "logits of 2048 images",
+                "rounded to f32",
+                "the equations are no longer exact",
+                from_logits(&reply, &single)?,
+            )?,
+            row(
+                "logits of 2048 images",
+                "rounded to 4 decimals",
+                "the equations are no longer exact",
+                from_logits(&reply, &rounded)?,
+            )?,
         ]);
     }
     Err(Error::invalid("replies", "none has a mask with an inverse"))
@@ -394,7 +425,11 @@ pub fn of_threshold_decryption(seed: u64) -> Result<Vec<Finding>> {
             held => held.iter_mut().zip(&dealt).try_for_each(|(sum, share)| sum.add(share))?,
         }
         let upload = cipher.upload(common, &message)?;
-        let whole = Ciphertext { components: vec![copy(&context, &upload)?, copy(&context, &mask)?], scale: message.scale, seed: None };
+        let whole = Ciphertext {
+            components: vec![copy(&context, &upload)?, copy(&context, &mask)?],
+            scale: message.scale,
+            seed: None,
+        };
         let phase = cipher.decrypt(&whole)?;
         match &mut sums {
             None => sums = Some((upload, phase)),
@@ -410,23 +445,36 @@ pub fn of_threshold_decryption(seed: u64) -> Result<Vec<Finding>> {
     let receiver = Cipher::new(&context, &receiver)?;
     let public = receiver.public_key()?;
     let request = Request { seed: common, polynomials: 1, points: &POINTS, uploads: PARTIES };
-    let given = shares.iter().take(POINTS.len()).map(|share| decryption_share(&context, share, &request, &public));
+    let given =
+        shares.iter().take(POINTS.len()).map(|share| decryption_share(&context, share, &request, &public));
     let total = combine(&context, &uploads, given.collect::<arras_secret::Result<_>>()?, message.scale)?;
     let flooded = receiver.decrypt(&total)?;
-    let integers = decode_integers(&context, &flooded, messages.len(), format.scale_bits, format.noise_bound())?;
+    let integers =
+        decode_integers(&context, &flooded, messages.len(), format.scale_bits, format.noise_bound())?;
     let rounded = encode_integers(&context, &integers, format.scale_bits)?;
 
     let row = |seen, protection: &str, text, published: &Plaintext<Cpu>| {
         let started = Instant::now();
         let found = accepted(divide(&context, &published.poly, Some(&uploads), &mask)?, PARTIES.into());
         let (truth, protection) = (truth.clone(), protection.to_owned());
-        Case { seen, party: "receiver with coordinator", protection, truth, found }.finding(text, started, seed)
+        Case { seen, party: "receiver with coordinator", protection, truth, found }
+            .finding(text, started, seed)
     };
     let flood = format!("flood of 2^{} in each share", format.flooding_bits());
     Ok(vec![
-        row("the exact phase of a sum", "none", "the sum of all keys, which opens every upload together", &exact)?,
+        row(
+            "the exact phase of a sum",
+            "none",
+            "the sum of all keys, which opens every upload together",
+            &exact,
+        )?,
         row("a threshold decryption", &flood, "the flood is divided as well", &flooded)?,
-        row("the integers of a sum", "rounded to integers", "the noise that was rounded off is missing", &rounded)?,
+        row(
+            "the integers of a sum",
+            "rounded to integers",
+            "the noise that was rounded off is missing",
+            &rounded,
+        )?,
     ])
 }
 
@@ -531,9 +579,9 @@ mod tests {
         let shown = cipher.encrypt(&encode_coefficients(&context, &[1.0], 1, 20, 0)?)?;
         let found = from_plaintext(&context, &shown, &cipher.decrypt(&shown)?)?;
         let mut payload = key.id().to_vec();
-        payload.extend(found.chunks(4).map(|four| {
-            four.iter().rev().fold(0, |byte, &x| byte << 2 | (x + 1) as u8)
-        }));
+        payload.extend(
+            found.chunks(4).map(|four| four.iter().rev().fold(0, |byte, &x| byte << 2 | (x + 1) as u8)),
+        );
         let file = frame::encode(Kind::SecretKey, &preset.params.fingerprint(), &payload);
         let stolen = SecretKey::from_bytes(&file, &preset.params)?;
         let read = Cipher::new(&context, &stolen)?.decrypt(&earlier)?;

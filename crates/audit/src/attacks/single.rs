@@ -30,9 +30,7 @@ pub fn class_mean(statistics: &Statistics, class: usize) -> Option<(f64, Vec<f64
 #[must_use]
 pub fn overall_mean(statistics: &Statistics) -> Vec<f64> {
     let (dimension, classes) = (statistics.dimension, statistics.class_count);
-    let sum = |column: usize| -> f64 {
-        statistics.cross.iter().skip(column * classes).take(classes).sum()
-    };
+    let sum = |column: usize| -> f64 { statistics.cross.iter().skip(column * classes).take(classes).sum() };
     let rows = sum(dimension).max(1.0);
     (0..dimension).map(|column| sum(column) / rows).collect()
 }
@@ -106,8 +104,7 @@ fn of_size(rows: &Rows, size: usize, victims: usize, seed: u64) -> Result<Findin
         guesses.add(rows, members[0], &mean, &overall_mean(&statistics));
     }
     let seen = format!("exact statistics, class of {size}");
-    let protection =
-        if size == 1 { "none".to_owned() } else { format!("at least {size} rows per class") };
+    let protection = if size == 1 { "none".to_owned() } else { format!("at least {size} rows per class") };
     let text = match size {
         1 => "the sum of a class with one image is its token".to_owned(),
         _ => format!("the mean of {size} tokens is nearer to each of them than the mean of all"),
@@ -130,7 +127,9 @@ pub fn with_noise(rows: &Rows, units: &[Unit], victims: usize, seed: u64) -> Res
 fn noisy(rows: &Rows, unit: &Unit, victims: usize, seed: u64) -> Result<Finding> {
     let started = std::time::Instant::now();
     let mut guesses = Guesses::new();
-    for victim in Random::new("arras/1 audit single", &[seed]).permutation(rows.len()).into_iter().take(victims) {
+    for victim in
+        Random::new("arras/1 audit single", &[seed]).permutation(rows.len()).into_iter().take(victims)
+    {
         let changed = with_class_of(rows, &[victim]);
         let federation = Federation::new(&changed, Some(*unit))?;
         let noise = Noise { rho: unit.rho()?, honest: federation.parties() };

@@ -26,7 +26,8 @@ const MAX_DIMENSION: usize = 60;
 /// Another layout; damaged bytes; a failing device.
 pub fn weights<B: Backend>(context: &Context<B>, query: &Query, reply: &Reply) -> Result<Option<Vec<i64>>> {
     let (degree, dimension) = (reply.groups.degree, reply.groups.dimension);
-    let (Some((piece, packed)), Layout::Dot, 1) = (reply.pieces().next(), reply.groups.layout, reply.groups.images)
+    let (Some((piece, packed)), Layout::Dot, 1) =
+        (reply.pieces().next(), reply.groups.layout, reply.groups.images)
     else {
         return Err(Error::invalid("reply", "is not to one image in layout dot"));
     };
@@ -47,7 +48,11 @@ pub fn weights<B: Backend>(context: &Context<B>, query: &Query, reply: &Reply) -
 }
 
 /// The coefficients of the mask of a query modulo the first prime, expanded from its public seed.
-fn mask<B: Backend>(context: &Context<B>, query: &Query, piece: &arras_heads::layout::Piece) -> Result<Vec<u64>> {
+fn mask<B: Backend>(
+    context: &Context<B>,
+    query: &Query,
+    piece: &arras_heads::layout::Piece,
+) -> Result<Vec<u64>> {
     let first = LimbSet::single(0);
     let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
     let mut mask: Poly<B, Evaluation> = context.allocate(first, 1)?;
@@ -78,7 +83,8 @@ struct Equations<'a> {
 
 impl Equations<'_> {
     fn solve(&self, dimension: usize) -> Option<Vec<i64>> {
-        let count = (2.0 * dimension as f64 * f64::from(self.q.bits()) / f64::from(self.bits)).ceil() as usize + 2;
+        let count =
+            (2.0 * dimension as f64 * f64::from(self.q.bits()) / f64::from(self.bits)).ceil() as usize + 2;
         if count + 1 > MAX_DIMENSION {
             return None;
         }
@@ -91,9 +97,10 @@ impl Equations<'_> {
             vector[i] = 1;
             for (k, entry) in vector.iter_mut().enumerate().take(count).skip(dimension) {
                 let row = self.row(k, dimension);
-                let sum = row.iter().zip(&inverse).fold(0, |sum, (&a, inverse)| {
-                    self.q.add(sum, self.q.mul(a, inverse[i]))
-                });
+                let sum = row
+                    .iter()
+                    .zip(&inverse)
+                    .fold(0, |sum, (&a, inverse)| self.q.add(sum, self.q.mul(a, inverse[i])));
                 *entry = self.q.centre(sum);
             }
             basis.push(vector);
@@ -137,9 +144,10 @@ impl Equations<'_> {
     /// Whether weights give word k: what tells them from a short vector that is none.
     fn explains(&self, k: usize, weights: &[i64]) -> bool {
         let row = self.row(k, weights.len());
-        let residue = row.iter().zip(weights).fold(0, |sum, (&a, &w)| {
-            self.q.add(sum, self.q.mul(a, self.q.reduce_signed(w.into())))
-        });
+        let residue = row
+            .iter()
+            .zip(weights)
+            .fold(0, |sum, (&a, &w)| self.q.add(sum, self.q.mul(a, self.q.reduce_signed(w.into()))));
         let q = u128::from(self.q.value());
         let trimmed = ((u128::from(residue) << (self.bits + 1)) + q) / (2 * q);
         trimmed as u64 & ((1 << self.bits) - 1) == self.words[k]
@@ -225,7 +233,8 @@ impl Orthogonal {
                 is_reduced = false;
                 let (earlier, rest) = basis.split_at_mut(k);
                 // What comes out fits, whatever happens on the way.
-                let subtract = |(a, &b): (&mut i64, &i64)| *a = a.wrapping_sub((factor as i64).wrapping_mul(b));
+                let subtract =
+                    |(a, &b): (&mut i64, &i64)| *a = a.wrapping_sub((factor as i64).wrapping_mul(b));
                 rest[0].iter_mut().zip(&earlier[j]).for_each(subtract);
                 for i in 0..j {
                     self.coefficients[k][i] -= factor * self.coefficients[j][i];
