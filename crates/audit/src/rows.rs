@@ -156,6 +156,7 @@ pub(crate) fn distance(guess: &[f64], row: &[f32]) -> f64 {
 }
 
 /// The angle's cosine of a guess and a row; 0 if one of them is.
+#[cfg(test)]
 pub(crate) fn cosine(guess: &[f64], row: &[f32]) -> f64 {
     let dot: f64 = guess.iter().zip(row).map(|(&a, &b)| a * f64::from(b)).sum();
     let norms = distance(guess, &vec![0.0; guess.len()]) * distance(&vec![0.0; row.len()], row);

@@ -12,7 +12,7 @@
 use arras_cpu::Cpu;
 use arras_federated::local::from_integers;
 use arras_federated::{Local, Party};
-use arras_fit::statistics::{Statistics, gram_len};
+use arras_fit::statistics::Statistics;
 use arras_rounds::agreement::{Agreement, Privacy};
 use arras_rounds::journal::MemoryJournal;
 use arras_rounds::message::{Message, Opening, Proposal, Purpose, Signed, Upload, body_hash};
@@ -483,6 +483,8 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use arras_fit::statistics::gram_len;
+
     use super::*;
     use crate::rows::cosine;
 
