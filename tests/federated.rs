@@ -60,17 +60,25 @@ fn json_of(folder: &Path, program: &str, arguments: &[&str]) -> Value {
 fn prepared() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
+    let parts = arras::federated::local::deal(&features(270, 5), None, 3, Deal::Even, 0).unwrap();
+    for (name, part) in NAMES.iter().zip(&parts) {
+        part.write(&path.join(format!("{name}.safetensors"))).unwrap();
+    }
+    fs::write(path.join("tokens"), format!("{}\n", TOKEN.replace(' ', "-"))).unwrap();
+    begin(path, 1);
+    folder
+}
+
+/// The agreement of an epoch, and keys for it.
+fn begin(path: &Path, epoch: u32) {
     let agreement = format!(
-        "name = \"three hospitals\"\nbackbone = \"{BACKBONE}\"\ndimension = {DIMENSION}\n\
+        "epoch = {epoch}\nname = \"three hospitals\"\nbackbone = \"{BACKBONE}\"\ndimension = {DIMENSION}\n\
          classes = {CLASSES:?}\nrow_bound = 10.0\nrows = 1000\nparties = 3\nthreshold = 2\nquorum = 3\n\
          receiver = \"river\"\n"
     );
     fs::write(path.join("agreement.toml"), agreement).unwrap();
-    fs::write(path.join("tokens"), format!("{}\n", TOKEN.replace(' ', "-"))).unwrap();
-    let parts = arras::federated::local::deal(&features(270, 5), None, 3, Deal::Even, 0).unwrap();
     let mut parties = String::new();
-    for (name, part) in NAMES.iter().zip(&parts) {
-        part.write(&path.join(format!("{name}.safetensors"))).unwrap();
+    for name in NAMES {
         let arguments =
             ["federated", "init", "--name", name, "--agreement", "agreement.toml", "--state", name];
         let output = run(path, ARRAS, &arguments);
@@ -78,7 +86,6 @@ fn prepared() -> TempDir {
         parties += &String::from_utf8(output.stdout).unwrap();
     }
     fs::write(path.join("parties"), parties).unwrap();
-    folder
 }
 
 /// A process that is ended with the test.
@@ -223,6 +230,51 @@ fn killed_processes_come_back_and_the_round_completes() {
         NAMES.iter().map(|name| fs::read(path.join(format!("{name}-head.safetensors"))).unwrap()).collect();
     assert!(heads.iter().all(|head| *head == heads[0]));
     drop(coordinator_process);
+}
+
+#[test]
+fn a_later_epoch_refuses_changed_data_and_a_revocation_is_kept() {
+    let folder = prepared();
+    let path = folder.path();
+    let (first, url) = coordinator(path, SERVER, "127.0.0.1:0");
+    let mut parties: Vec<Running> = NAMES.iter().map(|name| join(path, &url, name)).collect();
+    for (name, child) in NAMES.iter().zip(&mut parties) {
+        finished(path, name, child);
+    }
+    drop(first);
+
+    // One image of south's is gone.
+    let south = Features::read(&path.join("south.safetensors")).unwrap();
+    south.select(&(1..south.rows()).collect::<Vec<_>>()).write(&path.join("south.safetensors")).unwrap();
+    begin(path, 2);
+    let (second, url) = coordinator(path, SERVER, "127.0.0.1:0");
+    let mut parties: Vec<Running> = NAMES.iter().map(|name| join(path, &url, name)).collect();
+    let until = Instant::now() + Duration::from_secs(180);
+    while parties[2].0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "south goes on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let log = fs::read_to_string(path.join("south.log")).unwrap();
+    assert!(log.contains("epoch 1 had an exact sum") && log.contains("differential privacy"), "{log}");
+    drop((parties, second));
+    let ledger = json_of(path, ARRAS, &["federated", "ledger", "verify", "south"]);
+    assert_eq!(ledger["entries"].as_array().unwrap().last().unwrap()["event"], "refused");
+    let ledger = json_of(path, ARRAS, &["federated", "ledger", "verify", "south", "--epoch", "1"]);
+    assert_eq!(ledger["entries"].as_array().unwrap().last().unwrap()["event"], "outcome");
+
+    let revoke =
+        |member: &str| run(path, ARRAS, &["federated", "ledger", "revoke", "north", "--member", member]);
+    assert!(!revoke("nobody").status.success());
+    assert!(revoke("south").status.success());
+    begin(path, 3);
+    let (_third, url) = coordinator(path, SERVER, "127.0.0.1:0");
+    let mut parties: Vec<Running> = NAMES.iter().map(|name| join(path, &url, name)).collect();
+    while parties[0].0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "north goes on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let log = fs::read_to_string(path.join("north.log")).unwrap();
+    assert!(log.contains("south was revoked"), "{log}");
 }
 
 /// Sends raw bytes; the answer's first line, or nothing if the connection was closed.

@@ -35,13 +35,17 @@ def model(folder):
         vit.save_pretrained(folder)
 
         class Tokens(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.vit = vit
+
             def forward(self, pixels):
-                return vit(pixels).last_hidden_state
+                return self.vit(pixels).last_hidden_state
 
         example = torch.zeros(2, 3, SIDE, SIDE)
         axes = {"pixels": {0: "batch"}, "tokens": {0: "batch"}}
         names = {"input_names": ["pixels"], "output_names": ["tokens"], "dynamic_axes": axes}
-        torch.onnx.export(Tokens(), (example,), str(folder / "model.onnx"), dynamo=False, **names)
+        torch.onnx.export(Tokens().eval(), (example,), str(folder / "model.onnx"), dynamo=False, **names)
     return folder
 
 

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use arras_fit::{Features, import};
 use arras_vit::{Architecture, Device, ImageFile, Vit, images_in};
 use arras_wire::file::check_writable;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -228,11 +228,23 @@ pub fn report_failures(failures: &[String]) -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PARTIAL) }
 }
 
+/// Which of the folders above an image names its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ClassFolder {
+    /// The first below the folder of images: class/patient/image
+    First,
+    /// The one that the image is in: set/class/image
+    Last,
+}
+
 /// Arguments of `embed`.
 #[derive(Args, Debug)]
 pub struct Embed {
     /// Folder of images; the names of its sub-folders are the labels, groups.csv names the groups
     images: PathBuf,
+    /// Which of the folders above an image is its label
+    #[arg(long, value_enum, default_value = "first")]
+    class_folder: ClassFolder,
     #[command(flatten)]
     backbone: Backbone,
     /// Where to write the features
@@ -247,6 +259,7 @@ struct Report {
     resumed: usize,
     features: usize,
     labelled: bool,
+    classes: Vec<String>,
     grouped: bool,
     fingerprint: Option<String>,
     output: PathBuf,
@@ -257,7 +270,7 @@ impl Text for Report {
         table(&[
             ("images", format!("{} ({} failed, {} resumed)", self.images, self.failed.len(), self.resumed)),
             ("features", self.features.to_string()),
-            ("labels", if self.labelled { "from folders" } else { "none" }.into()),
+            ("labels", if self.labelled { self.classes.join(", ") } else { "none".into() }),
             ("groups", if self.grouped { "from groups.csv" } else { "none" }.into()),
             ("fingerprint", self.fingerprint.clone().unwrap_or_default()),
             ("written to", self.output.display().to_string()),
@@ -271,7 +284,12 @@ impl Embed {
     /// # Errors
     /// A backbone or folder that cannot be read, no image that can, an output that cannot be written.
     pub fn run(&self, common: &Common) -> Result<ExitCode> {
-        let images = list(&self.images)?;
+        let mut images = list(&self.images)?;
+        if self.class_folder == ClassFolder::Last {
+            for image in &mut images {
+                image.label = image.relative_name.rsplit('/').nth(1).map(str::to_owned);
+            }
+        }
         check_output(&self.output, &images, &[&self.images.join(GROUPS)])?;
         let groups = read_groups(&images, &self.images)?;
         common.require_cpu("the vision transformer")?;
@@ -297,6 +315,7 @@ impl Embed {
             resumed: done.len(),
             features: features.dimension,
             labelled: features.labels.is_some(),
+            classes: features.classes().map(|(classes, _)| classes).unwrap_or_default(),
             grouped: features.groups.is_some(),
             fingerprint: features.fingerprint,
             failed: failures,

@@ -17,6 +17,9 @@ use crate::{Error, Result};
 /// Share of a party's rows that judge candidates instead of training them.
 pub const HELD_OUT: f64 = 0.2;
 
+/// The same in every epoch: sums of two epochs over the same data are over the same rows.
+const HELD_OUT_SEED: u64 = 1;
+
 /// Rows that fit an agreement: projected, clipped, with classes in its order, split into training and held-out rows.
 #[derive(Debug, Clone)]
 pub struct Local {
@@ -58,11 +61,7 @@ impl Local {
         let clipped = clip(&mut rows, agreement.features() as usize, agreement.row_bound);
         // Against the one that extends them, rows of norm 1 share the noise of differential privacy best.
         rows.iter_mut().for_each(|x| *x = (f64::from(*x) / agreement.row_bound) as f32);
-        let dealt = hold_out(
-            &Rows { classes: &classes, groups: groups.as_deref() },
-            HELD_OUT,
-            u64::from(agreement.epoch),
-        );
+        let dealt = hold_out(&Rows { classes: &classes, groups: groups.as_deref() }, HELD_OUT, HELD_OUT_SEED);
         // Refused for one reason only: too few groups for two sides. Then all rows train and others judge.
         let (training, held_out) = dealt.unwrap_or_else(|_| ((0..classes.len()).collect(), Vec::new()));
         let hash = blake3::derive_key("arras/1 federated data", features.data_hash().as_bytes());

@@ -6,9 +6,10 @@ use arras_ckks::{Context, bytes};
 use arras_rns::Backend;
 use arras_rounds::agreement::{Agreement, Member, Roster};
 use arras_rounds::format::Format;
+use arras_rounds::ledger::Event;
 use arras_rounds::message::{Message, Opening, Outcome, Proposal, Share, Signed, Upload, body_hash};
-use arras_rounds::rule::{self, Release};
-use arras_rounds::{Journal, Refusal};
+use arras_rounds::rule::{self, Past, Release};
+use arras_rounds::{Journal, Ledger, Refusal};
 use arras_secret::threshold::{KeyShare, Request, decryption_share};
 use arras_secret::{Cipher, PublicKey, SecretKey};
 use arras_wire::{Reader, Writer};
@@ -18,6 +19,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use x25519_dalek::{PublicKey as SealingPublic, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::session::ledger_text;
 use crate::{Error, Result};
 
 /// Round number under which the masks of the collective public key are expanded: no data round has it.
@@ -31,6 +33,53 @@ pub struct Party<B: Backend, J> {
     context: Context<B>,
     identity: Identity,
     journal: J,
+    memory: Memory,
+}
+
+/// What a party remembers of epochs other than the one it is in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    /// Sums that its data entered.
+    pub past: Vec<Past>,
+    /// Names of parties that it revoked.
+    pub revoked: Vec<String>,
+}
+
+impl Memory {
+    /// Adds what the journal of another epoch holds.
+    ///
+    /// # Errors
+    /// A journal that cannot be read; a ledger that was changed.
+    pub fn add(&mut self, journal: &impl Journal) -> Result<()> {
+        self.revoked.extend(revoked(journal)?);
+        let Some(roster) = journal.get("roster")? else { return Ok(()) };
+        let roster = Roster::decode(&roster)?;
+        for (prefix, is_release) in [(RELEASES, true), (CONTRIBUTIONS, false)] {
+            let stored = stored_releases(journal, prefix)?;
+            self.past.extend(stored.iter().map(|release| Past::of(release, &roster, is_release)));
+        }
+        Ok(())
+    }
+}
+
+/// Prefixes of the names under which releases and contributions are stored.
+const RELEASES: &str = "release/";
+const CONTRIBUTIONS: &str = "contribution/";
+
+fn stored_releases(journal: &impl Journal, prefix: &str) -> Result<Vec<Release>> {
+    let names = journal.names(prefix)?;
+    let read = |name: &String| Ok(Release::decode(&journal.get(name)?.unwrap_or_default())?);
+    names.iter().map(read).collect()
+}
+
+/// Names of the parties that the ledger of a journal revokes.
+fn revoked(journal: &impl Journal) -> Result<Vec<String>> {
+    let ledger = Ledger::verify(&ledger_text(journal)?)?;
+    let names = ledger.entries().iter().filter_map(|entry| match &entry.event {
+        Event::Revoked { member } => Some(member.clone()),
+        _ => None,
+    });
+    Ok(names.collect())
 }
 
 impl<B: Backend, J> std::fmt::Debug for Party<B, J> {
@@ -67,7 +116,21 @@ impl<B: Backend, J: Journal> Party<B, J> {
         journal.put("agreement", w.as_bytes())?;
         let stored = Zeroizing::new(journal.once("identity", || Ok(Identity::generate(&context)?.to_vec()))?);
         let identity = Identity::decode(&context, &stored)?;
-        Ok(Party { name: name.to_owned(), agreement, format, context, identity, journal })
+        let memory = Memory::default();
+        Ok(Party { name: name.to_owned(), agreement, format, context, identity, journal, memory })
+    }
+
+    /// With what it remembers of other epochs. Without it the release rule holds within this epoch only.
+    #[must_use]
+    pub fn remembering(self, memory: Memory) -> Self {
+        Party { memory, ..self }
+    }
+
+    /// Names of the parties that it revoked, in this epoch or another.
+    fn revoked(&self) -> Result<Vec<String>> {
+        let mut all = revoked(&self.journal)?;
+        all.extend_from_slice(&self.memory.revoked);
+        Ok(all)
     }
 
     /// Its name.
@@ -140,7 +203,7 @@ impl<B: Backend, J: Journal> Party<B, J> {
         if !is_own {
             return Err(arras_rounds::Error::from(Refusal::Stranger(self.name.clone())).into());
         }
-        rule::check_members(&decoded, others)?;
+        rule::check_members(&decoded, others, &self.revoked()?)?;
         self.journal.put("roster", roster)?;
         self.sign(Message::Confirm, Some(&decoded))
     }
@@ -288,14 +351,30 @@ impl<B: Backend, J: Journal> Party<B, J> {
         Ok(message)
     }
 
+    /// Stores that its data, which `data` stands for, enter the sum of an opening, for this epoch and later ones. To be called
+    /// before [`upload`](Self::upload).
+    ///
+    /// # Errors
+    /// [`Refusal::EarlierEpoch`] if the release rule forbids it; an opening that is not the receiver's; the journal.
+    pub fn contribute(&mut self, opening: &[u8], data: [u8; 32]) -> Result<()> {
+        let roster = self.roster()?;
+        let opening = self.opening(&roster, opening)?;
+        let contribution = rule::contribution(&roster, &opening, data, &self.memory.past)?;
+        let name = format!("{CONTRIBUTIONS}{:06}/{:06}", opening.round, opening.attempt);
+        Ok(self.journal.put(&name, &contribution.encode())?)
+    }
+
+    /// zCDP of the noisy sums of other epochs.
+    pub fn spent_before(&self) -> f64 {
+        rule::spent_before(&self.memory.past)
+    }
+
     /// Everything it gave a share for in this epoch.
     ///
     /// # Errors
     /// The journal.
     pub fn releases(&self) -> Result<Vec<Release>> {
-        let names = self.journal.names("release/")?;
-        let read = |name: &String| Ok(Release::decode(&self.journal.get(name)?.unwrap_or_default())?);
-        names.iter().map(read).collect()
+        stored_releases(&self.journal, RELEASES)
     }
 
     /// Its share of the decryption of a proposal, if the release rule allows it. `data` stands for its data.
@@ -311,8 +390,15 @@ impl<B: Backend, J: Journal> Party<B, J> {
         let own_upload = self.stored_upload(&opening)?;
         let history = self.releases()?;
         let position = self.position(&roster);
-        let holder =
-            rule::Holder { roster: &roster, position, data, upload: own_upload.as_ref(), history: &history };
+        let holder = rule::Holder {
+            roster: &roster,
+            position,
+            data,
+            upload: own_upload.as_ref(),
+            history: &history,
+            past: &self.memory.past,
+            revoked: &self.revoked()?,
+        };
         let release = holder.check(&opening, &proposal)?;
         let (round, attempt) = (opening.round, opening.attempt);
         let name = format!("share/{round:06}/{attempt:06}");
@@ -320,7 +406,7 @@ impl<B: Backend, J: Journal> Party<B, J> {
             return Ok(stored);
         }
         // From here on this attempt has been answered, whatever happens to the answer.
-        self.journal.put(&format!("release/{round:06}/{attempt:06}"), &release.encode())?;
+        self.journal.put(&format!("{RELEASES}{round:06}/{attempt:06}"), &release.encode())?;
         let body = self.decryption_share(&roster, &opening, &proposal)?;
         let share = Share { proposal: release.proposal, body: body_hash(&body) };
         let message = self.sign(Message::Share(share, body), Some(&roster))?;

@@ -220,6 +220,10 @@ impl<B: Backend, J: Journal> Session<B, J> {
 
     fn upload(&mut self, board: &mut impl Board, now: u64) -> Result<Progress> {
         let Some(opening) = board.opening()? else { return Ok(Progress::Acted) };
+        if let Err(error) = self.party.contribute(&opening, self.local.hash()) {
+            self.record(now, Event::Refused { what: "an upload".to_owned(), reason: error.to_string() })?;
+            return Err(error);
+        }
         let local = &self.local;
         let message = self.party.upload(&opening, |opening| local.integers(opening))?;
         let Opening { round, attempt, purpose, .. } = opened(&opening)?;
@@ -274,7 +278,7 @@ impl<B: Backend, J: Journal> Session<B, J> {
         )
     }
 
-    /// As the receiver: opens an attempt. Agreed privacy is split evenly over the two rounds.
+    /// As the receiver: opens an attempt. What earlier epochs left of the agreed privacy is split evenly over the two rounds.
     fn open(
         &mut self,
         board: &mut impl Board,
@@ -285,7 +289,8 @@ impl<B: Backend, J: Journal> Session<B, J> {
         let agreement = self.party.agreement();
         let noise = match &agreement.privacy {
             Some(agreed) => {
-                let rho = privacy::rho(agreed.epsilon, agreed.delta)? / f64::from(2 * self.plan.attempts);
+                let left = privacy::rho(agreed.epsilon, agreed.delta)? - self.party.spent_before();
+                let rho = left / f64::from(2 * self.plan.attempts);
                 Some(Noise { rho, honest: self.plan.honest.min(agreement.quorum) })
             }
             None => None,
@@ -409,6 +414,19 @@ pub fn record(journal: &mut impl Journal, now: u64, event: Event) -> Result<()> 
     let mut ledger = Ledger::verify(&ledger_text(journal)?)?;
     let line = ledger.append(now, event)?;
     Ok(journal.put(&format!("ledger/{:012}", ledger.entries().len()), line.as_bytes())?)
+}
+
+/// Notes in a party's journal that another party is trusted no more; from here on no share is given of a sum with it.
+///
+/// # Errors
+/// A party that is not in the roster, or no roster yet; as [`record`].
+pub fn revoke(journal: &mut impl Journal, now: u64, member: &str) -> Result<()> {
+    let roster = journal.get("roster")?;
+    let roster = roster.ok_or(Error::TooEarly { what: "a revocation", missing: "the roster" })?;
+    if Roster::decode(&roster)?.position(member).is_none() {
+        return Err(arras_rounds::Error::from(Refusal::Stranger(member.to_owned())).into());
+    }
+    record(journal, now, Event::Revoked { member: member.to_owned() })
 }
 
 /// The ledger in a party's journal, as text.

@@ -5,13 +5,17 @@
 mod support;
 
 use arras_cpu::Cpu;
+use arras_federated::party::Memory;
+use arras_federated::session::revoke;
 use arras_federated::{Error, Party};
 use arras_rns::Backend as _;
+use arras_rounds::agreement::Privacy;
 use arras_rounds::journal::MemoryJournal;
 use arras_rounds::message::{Message, Opening, Proposal, Purpose, Signed, body_hash};
-use arras_rounds::{Agreement, Coordinator, Refusal};
+use arras_rounds::privacy::Noise;
+use arras_rounds::{Agreement, Coordinator, Journal, Refusal};
 use arras_wire::Writer;
-use support::{agreement, backend, parties, pinned, ready};
+use support::{Mortal, agreement, backend, made_ready, parties, party_name, pinned};
 
 const DATA: [u8; 32] = [1; 32];
 
@@ -43,25 +47,39 @@ fn refusal(error: Error) -> Refusal {
     }
 }
 
-struct World {
+struct World<J = MemoryJournal> {
     agreement: Agreement,
-    parties: Vec<Party<Cpu, MemoryJournal>>,
-    coordinator: Coordinator<Cpu, MemoryJournal>,
+    parties: Vec<Party<Cpu, J>>,
+    coordinator: Coordinator<Cpu, J>,
 }
 
 impl World {
     fn new(parties: u32, threshold: u32) -> Self {
-        let agreement = agreement(parties, threshold, 6);
-        let (parties, coordinator) = ready(&agreement);
-        World { agreement, parties, coordinator }
+        World::remembering(agreement(parties, threshold, 6), Vec::new())
     }
 
+    /// Parties that know what is in the journals of an earlier world.
+    fn remembering(agreement: Agreement, journals: Vec<MemoryJournal>) -> Self {
+        let mut parties = parties(&agreement);
+        for (party, journal) in parties.iter_mut().zip(journals) {
+            let mut memory = Memory::default();
+            memory.add(&journal).unwrap();
+            let new = Party::new(party.name(), agreement.clone(), backend(), MemoryJournal::default());
+            *party = new.unwrap().remembering(memory);
+        }
+        let mut coordinator = support::coordinator(&agreement);
+        World { parties: made_ready(parties, &mut coordinator), agreement, coordinator }
+    }
+}
+
+impl<J: Journal> World<J> {
     /// Opens an attempt and lets the given parties upload; the rest miss the deadline.
     fn upload(&mut self, now: u64, opening: Opening, who: &[usize]) -> (Vec<u8>, Proposal) {
         let opening = self.parties[0].open(opening).unwrap();
         self.coordinator.post(now, &opening).unwrap();
         for &index in who {
             let integers = integers(&self.agreement);
+            self.parties[index].contribute(&opening, DATA).unwrap();
             let upload = self.parties[index].upload(&opening, |_| Ok(integers)).unwrap();
             self.coordinator.post(now, &upload).unwrap();
         }
@@ -179,7 +197,7 @@ fn a_changed_upload_never_leaves_and_is_not_taken() {
 
 #[test]
 fn a_coordinator_that_invents_parties_is_refused() {
-    let agreement = agreement(4, 2, 6);
+    let agreement = agreement(4, 3, 6);
     let mut invited = parties(&agreement);
     let known = pinned(&invited);
     // The coordinator replaces all but the victim by its own inventions.
@@ -278,4 +296,172 @@ fn strangers_and_wrong_agreements_are_refused_at_the_door() {
         assert!(coordinator.post(0, &flipped).is_err(), "byte {index}");
     }
     assert!(Agreement { quorum: 2, ..agreement }.check().is_err());
+}
+
+/// An epoch of four parties whose statistics were released, and the journals that it left.
+fn released() -> (Agreement, Vec<MemoryJournal>) {
+    let mut world = World::new(4, 3);
+    let (first, proposal) = world.upload(0, opening(1, 1), &[0, 1, 2, 3]);
+    for index in [0, 1, 2] {
+        let share = world.share(index, &first, &proposal).unwrap();
+        world.coordinator.post(1, &share).unwrap();
+    }
+    assert!(world.coordinator.total().is_some());
+    let journals = world.parties.iter().map(|party| party.journal().clone()).collect();
+    (Agreement { epoch: 2, ..world.agreement }, journals)
+}
+
+#[test]
+fn a_later_epoch_remembers_exact_sums() {
+    let (second, journals) = released();
+    // The same members, data and question: the same sum.
+    let mut same = World::remembering(second.clone(), journals.clone());
+    let (asked, proposal) = same.upload(0, opening(1, 1), &[0, 1, 2, 3]);
+    same.share(0, &asked, &proposal).unwrap();
+    // An image came or went, at a party that gave no share then, and at one that did.
+    let mut changed = World::remembering(second.clone(), journals.clone());
+    let asked = changed.parties[0].open(opening(1, 1)).unwrap();
+    for index in [3, 0] {
+        let error = refusal(changed.parties[index].contribute(&asked, [2; 32]).unwrap_err());
+        assert!(matches!(error, Refusal::EarlierEpoch { epoch: 1, .. }), "{error}");
+        assert!(error.to_string().contains("needs differential privacy"), "{error}");
+    }
+    // A party left; another function of the same rows.
+    for other in [
+        Agreement { parties: 3, threshold: 2, ..second.clone() },
+        Agreement { row_bound: second.row_bound / 2.0, ..second.clone() },
+    ] {
+        let mut world = World::remembering(other, journals.clone());
+        let asked = world.parties[0].open(opening(1, 1)).unwrap();
+        for index in [0, 1, 2] {
+            let error = refusal(world.parties[index].contribute(&asked, DATA).unwrap_err());
+            assert!(matches!(error, Refusal::EarlierEpoch { epoch: 1, .. }), "{error}");
+        }
+    }
+    // A sum that a party is missing from: those who gave a share know better than the rosters tell.
+    let mut fewer = World::remembering(second, journals);
+    let (asked, proposal) = fewer.upload(0, opening(1, 1), &[0, 1, 2]);
+    let error = refusal(fewer.share(0, &asked, &proposal).unwrap_err());
+    assert!(matches!(error, Refusal::EarlierEpoch { epoch: 1, .. }), "{error}");
+}
+
+#[test]
+fn noise_opens_a_later_epoch_and_adds_up_over_epochs() {
+    let (second, journals) = released();
+    let privacy = Some(Privacy { epsilon: 1.0, delta: 1e-5, rows_per_unit: 1 });
+    let all = arras_rounds::privacy::rho(1.0, 1e-5).unwrap();
+    let noisy = |rho| Opening { noise: Some(Noise { rho, honest: 3 }), ..opening(1, 1) };
+    let mut world = World::remembering(Agreement { privacy, ..second.clone() }, journals);
+    let asked = world.parties[0].open(noisy(0.9 * all)).unwrap();
+    world.parties[3].contribute(&asked, [2; 32]).unwrap();
+    let (asked, proposal) = world.upload(0, noisy(0.9 * all), &[0, 1, 2]);
+    world.share(0, &asked, &proposal).unwrap();
+    // The third epoch has what the second left.
+    let journals: Vec<_> = world.parties.iter().map(|party| party.journal().clone()).collect();
+    let third = Agreement { epoch: 3, privacy, ..second };
+    let mut world = World::remembering(third, journals);
+    assert_eq!(world.parties[0].spent_before(), 0.9 * all);
+    let (asked, proposal) = world.upload(0, noisy(0.2 * all), &[0, 1, 2, 3]);
+    let error = refusal(world.share(0, &asked, &proposal).unwrap_err());
+    assert!(matches!(error, Refusal::Budget { .. }), "{error}");
+    assert_eq!(world.parties[3].spent_before(), 0.0);
+}
+
+#[test]
+fn a_revoked_party_is_in_no_sum_and_in_no_later_roster() {
+    let agreement = agreement(5, 3, 6);
+    let journals: Vec<Mortal> = (0..5).map(|_| Mortal::default()).collect();
+    let new = |(index, journal): (usize, &Mortal)| {
+        Party::new(&party_name(index), agreement.clone(), backend(), journal.clone()).unwrap()
+    };
+    let parties: Vec<_> = journals.iter().enumerate().map(new).collect();
+    let mut ledger = journals[0].clone();
+    assert!(revoke(&mut ledger, 0, "party-005").is_err(), "before the roster");
+    let stored = Mortal::default();
+    let mut coordinator = Coordinator::new(agreement.clone(), backend(), stored.clone()).unwrap();
+    let parties = made_ready(parties, &mut coordinator);
+    let mut world = World { agreement: agreement.clone(), parties, coordinator };
+    let (first, proposal) = world.upload(0, opening(1, 1), &[0, 1, 2, 3, 4]);
+
+    // A party by itself: nothing that the revoked one is in.
+    assert!(revoke(&mut ledger, 1, "nobody").is_err());
+    revoke(&mut ledger, 1, "party-005").unwrap();
+    let error = refusal(world.share(0, &first, &proposal).unwrap_err());
+    assert_eq!(error, Refusal::Revoked("party-005".to_owned()));
+    let counted_on =
+        Proposal { decryptors: vec![0, 1, 4], accepted: proposal.accepted[..4].to_vec(), ..proposal };
+    let error = refusal(world.share(0, &first, &counted_on).unwrap_err());
+    assert_eq!(error, Refusal::Revoked("party-005".to_owned()));
+
+    // The coordinator: the attempt fails, and the next one is complete without it, after a restart too.
+    assert!(world.coordinator.revoke(2, "nobody").is_err());
+    world.coordinator.revoke(2, "party-005").unwrap();
+    world.coordinator = Coordinator::new(agreement.clone(), backend(), stored).unwrap();
+    let opened = world.parties[0].open(opening(1, 2)).unwrap();
+    world.coordinator.post(3, &opened).unwrap();
+    let values = integers(&agreement);
+    let late = world.parties[4].upload(&opened, |_| Ok(values)).unwrap();
+    let refused = world.coordinator.post(3, &late).unwrap_err().to_string();
+    assert_eq!(refused, "refused: party-005 was revoked");
+    let (second, proposal) = world.upload(200, opening(1, 3), &[0, 1, 2, 3]);
+    assert_eq!(proposal.members(), [0, 1, 2, 3]);
+    for index in [0, 1, 2] {
+        let share = world.share(index, &second, &proposal).unwrap();
+        world.coordinator.post(201, &share).unwrap();
+    }
+    let total = world.coordinator.total().unwrap().to_vec();
+    let expected: Vec<i64> = integers(&agreement).iter().map(|value| 4 * value).collect();
+    assert_eq!(world.parties[0].decrypt(&opening(1, 3), &total).unwrap(), expected);
+
+    // The next epoch, with new keys.
+    let next = Agreement { epoch: 2, ..agreement };
+    let mut memory = Memory::default();
+    memory.add(&journals[0]).unwrap();
+    let mut invited = support::parties(&next);
+    let mut coordinator = support::coordinator(&next);
+    for party in &invited {
+        coordinator.post(0, &party.join().unwrap()).unwrap();
+    }
+    let known = pinned(&invited);
+    let roster = coordinator.roster().unwrap().encode().unwrap();
+    let mut remembers = invited.remove(0).remembering(memory);
+    let error = refusal(remembers.pin(&roster, &known).unwrap_err());
+    assert_eq!(error, Refusal::Revoked("party-005".to_owned()));
+}
+
+#[test]
+fn a_round_waits_for_everybody_to_confirm_the_roster() {
+    let agreement = agreement(3, 2, 6);
+    let (mut parties, mut coordinator) = (parties(&agreement), support::coordinator(&agreement));
+    for party in &parties {
+        coordinator.post(0, &party.join().unwrap()).unwrap();
+    }
+    let roster = coordinator.roster().unwrap().encode().unwrap();
+    let known = pinned(&parties);
+    let mut confirmations = Vec::new();
+    for party in &mut parties {
+        confirmations.push(party.pin(&roster, &known).unwrap());
+        coordinator.post(0, &party.deal().unwrap()).unwrap();
+    }
+    let opened = parties[0].open(opening(1, 1)).unwrap();
+    for confirmation in confirmations {
+        let error = coordinator.post(1, &opened).unwrap_err().to_string();
+        assert!(error.contains("confirmed the roster"), "{error}");
+        coordinator.post(0, &confirmation).unwrap();
+    }
+    coordinator.post(2, &opened).unwrap();
+}
+
+#[test]
+fn exact_sums_are_refused_for_two_and_for_groups_that_need_not_meet() {
+    let two = Agreement { parties: 2, quorum: 2, ..agreement(3, 2, 6) };
+    let message = two.check().unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "quorum: 2, exact sums need at least 3 uploads: of a sum of two, each party can take off its own and see the other's; two parties need `privacy`"
+    );
+    let privacy = Some(Privacy { epsilon: 1.0, delta: 1e-5, rows_per_unit: 1 });
+    Agreement { privacy, ..two }.check().unwrap();
+    let message = agreement(4, 2, 6).check().unwrap_err().to_string();
+    assert!(message.starts_with("threshold: 2 of 4 parties: exact sums need more than half"), "{message}");
 }

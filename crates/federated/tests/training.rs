@@ -5,6 +5,7 @@ mod support;
 
 use arras_federated::Local;
 use arras_federated::local::{deal, to_integers};
+use arras_federated::receiver::Pooled;
 use arras_federated::session::Plan;
 use arras_federated::simulate;
 use arras_fit::ridge::{self, Problem};
@@ -69,6 +70,25 @@ fn the_head_is_the_one_that_pooled_rows_give() {
         assert_eq!(count(|event| matches!(event, Event::Contributed { .. })), 2);
         assert_eq!(count(|event| matches!(event, Event::Outcome { .. })), 1);
         assert_eq!(count(|event| matches!(event, Event::Refused { .. })), 0);
+    }
+}
+
+/// The release rule refuses an exact sum of two. Its arithmetic would be as exact as that of any other.
+#[test]
+fn the_sums_of_two_give_the_pooled_head() {
+    let parts = deal(&features(120, 24, 2), None, 2, Deal::Dirichlet(0.5), 1).unwrap();
+    let agreement = agreement(3, 2, 24);
+    let unit = agreement.format().unwrap().unit;
+    let mut sum: Vec<i64> = Vec::new();
+    for part in &parts {
+        let integers = to_integers(&Local::new(&agreement, part).unwrap().statistics().unwrap(), unit);
+        sum.resize(integers.len(), 0);
+        sum.iter_mut().zip(integers).for_each(|(sum, integer)| *sum += integer);
+    }
+    let pooled = Pooled::new(&agreement, &sum).unwrap();
+    for candidate in pooled.candidates(&pooled.penalties()).unwrap() {
+        let error = relative_error(&candidate.weight, &pooled_head(&agreement, &parts, candidate.l2));
+        assert!(error <= 1e-4, "l2 {}: weights differ by {error:e}", candidate.l2);
     }
 }
 

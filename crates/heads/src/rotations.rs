@@ -7,9 +7,13 @@
 //! `p_j = sum_d M[j mod R][(j + d) mod P] x_(j + d)`
 //!
 //! and, if P > R, the sum of the `P / R` values `p_(j + b R)` (the hybrid of Juvekar, Vaikuntanathan and Chandrakasan,
-//! *GAZELLE*, USENIX Security 2018). The result has period R, so it is ready for the next layer, or for a reply that sends
-//! `2 R I` coefficients of component 0 and not N. The sum is taken by factors of up to eight, each of which raises digits
-//! once for all its rotations.
+//! *GAZELLE*, USENIX Security 2018). The result has period R, so it is ready for the next layer. The sum is taken by factors
+//! of up to eight, each of which raises digits once for all its rotations.
+//!
+//! The last layer leaves that sum out. A reply sends `2 R I` coefficients of component 0 and not N, those of powers of
+//! `X^(N / 2RI)`. They are a projection: the mean of the automorphisms that fix these powers, which are the rotations by
+//! multiples of `R I`. So the coefficients that the client reads of `P / R` times the product are those of the sum, and the
+//! sum takes no key and adds no noise.
 //!
 //! A layer is divided by a prime between the product and the sum, so that the sum works at the lower level.
 
@@ -77,12 +81,16 @@ struct LayerPlan {
     steps: BabyGiant,
     /// Baby steps of the product.
     babies: usize,
-    /// Slots from one term to the next, and number of terms, of each factor of the sum.
+    /// Terms `P / min(R, P)` of the sum.
+    blocks: usize,
+    /// Slots from one term to the next, and number of terms, of each factor of the sum; empty in the last layer, whose sum is
+    /// taken by who reads it.
     sums: Vec<(usize, usize)>,
 }
 
 impl LayerPlan {
-    fn new(params: &Params, interleave: usize, outputs: usize, period: usize, level: usize) -> Result<Self> {
+    /// The last layer.
+    fn last(params: &Params, interleave: usize, outputs: usize, period: usize, level: usize) -> Result<Self> {
         let rows = outputs.next_power_of_two();
         let diagonals = rows.min(period);
         let widths = (0..=diagonals.ilog2()).map(|log| 1usize << log);
@@ -90,17 +98,22 @@ impl LayerPlan {
             widths.min_by_key(|babies| babies + GIANT_COST * (diagonals / babies)).unwrap_or(1) * interleave;
         let offsets = (0..diagonals).map(|d| (d * interleave) as i64);
         let steps = BabyGiant::new(params.degree() / 2, offsets, Some(babies))?;
-        let mut stride = rows * interleave;
-        let mut left = (period / diagonals).ilog2();
-        let mut sums = Vec::new();
+        let blocks = period / diagonals;
+        Ok(Self { rows, period, level, steps, babies, blocks, sums: Vec::new() })
+    }
+
+    /// With a layer to follow, for which values have to repeat with period R.
+    fn summed(mut self, interleave: usize) -> Self {
+        let mut stride = self.rows * interleave;
+        let mut left = self.blocks.ilog2();
         while left > 0 {
             // Factors of nearly the same size.
             let bits = left.div_ceil(left.div_ceil(MAX_FACTOR_BITS));
-            sums.push((stride, 1 << bits));
+            self.sums.push((stride, 1 << bits));
             stride <<= bits;
             left -= bits;
         }
-        Ok(Self { rows, period, level, steps, babies, sums })
+        self
     }
 
     /// Rotations with the level at which each is used.
@@ -110,11 +123,6 @@ impl LayerPlan {
             (1..terms).map(move |term| ((term * stride) as i64, self.level.saturating_sub(1)))
         });
         steps.chain(sums)
-    }
-
-    /// Terms that are summed in all.
-    fn blocks(&self) -> usize {
-        self.sums.iter().map(|&(_, terms)| terms).product()
     }
 }
 
@@ -151,11 +159,11 @@ impl RotationsPlan {
             let operation = "head by rotations";
             return Err(arras_ckks::Error::LevelsExhausted { operation, needed, level }.into());
         }
-        let layer = |outputs, period, level| LayerPlan::new(params, interleave, outputs, period, level);
+        let layer = |outputs, period, level| LayerPlan::last(params, interleave, outputs, period, level);
         let (first, second) = match shape.hidden {
             None => (layer(shape.classes, width, needed)?, None),
             Some(hidden) => {
-                let first = layer(hidden, width, needed)?;
+                let first = layer(hidden, width, needed)?.summed(interleave);
                 let period = first.rows;
                 (first, Some(layer(shape.classes, period, needed - 2)?))
             }
@@ -240,6 +248,8 @@ struct Layer<B: Backend> {
     matrix: LinearTransform<B>,
     /// The rotations of each factor of the sum.
     sums: Vec<Vec<i64>>,
+    /// Of the last layer, what stands in for the sum: the number of its terms, modulo every prime.
+    factors: Option<Vec<u64>>,
     bias: Plaintext<B>,
 }
 
@@ -345,8 +355,9 @@ impl<'c, B: Backend> RotationsHead<'c, B> {
     }
 
     /// The computation alone: ciphertexts at the level of the plan or above, with the features of interleaved images in
-    /// their slots, to as many at level 0 with logit c of image i in slot `c I + i`, repeated with the period of
-    /// [`Groups::period`], at scale [`RotationsBudget::scale`].
+    /// their slots, to as many at level 0. Logit c of image i is the mean of the slots that are multiples of [`Groups::period`]
+    /// away from slot `c I + i`, or what that slot holds if only the coefficients at [`Groups::reply_positions`] are read; at
+    /// scale [`RotationsBudget::scale`].
     ///
     /// # Errors
     /// [`Error::Ckks`] if the scale is not that of the preset, or as [`Evaluator::transform`].
@@ -357,11 +368,11 @@ impl<'c, B: Backend> RotationsHead<'c, B> {
             return Err(arras_ckks::Error::Scales { operation: "head by rotations", left, right }.into());
         }
         let features = evaluator.drop_to_level(features, self.plan.level())?;
-        let units = self.first.apply(&evaluator, &features, &self.keys, workspace)?;
+        let units = self.first.apply(self.context, &features, &self.keys, workspace)?;
         let Some(second) = &self.second else { return Ok(units) };
         let squares = evaluator.relinearise(&evaluator.square(&units)?, &self.keys, workspace)?;
         let squares = evaluator.rescale_with(&squares, workspace)?;
-        second.apply(&evaluator, &squares, &self.keys, workspace)
+        second.apply(self.context, &squares, &self.keys, workspace)
     }
 }
 
@@ -392,23 +403,33 @@ impl<B: Backend> Layer<B> {
         let matrix = LinearTransform::new(context, encoder, &diagonals, weight_scale, plan.level, babies)?;
         let sum = |&(stride, terms): &(usize, usize)| (0..terms).map(|term| (term * stride) as i64).collect();
         let sums = plan.sums.iter().map(sum).collect();
+        let (params, limbs) = (context.params(), context.params().limbs_at(plan.level - 1));
+        let terms = |limb| params.ring().modulus(limb).reduce(plan.blocks as u128);
+        let factors = plan.sums.is_empty().then(|| limbs.iter().map(terms).collect());
         let row = |slot: usize| bias.get(slot / interleave % plan.rows).map_or(0.0, |&b| f64::from(b));
         let values: Vec<_> = (0..slots).map(|slot| Complex::new(row(slot), 0.0)).collect();
         let bias = encoder.encode(context, &values, slots, scale, plan.level - 1)?;
-        Ok(Self { matrix, sums, bias })
+        Ok(Self { matrix, sums, factors, bias })
     }
 
     fn apply(
         &self,
-        evaluator: &Evaluator<'_, B>,
+        context: &Context<B>,
         input: &Ciphertext<B>,
         keys: &EvaluationKeys<B>,
         workspace: &mut Workspace<B>,
     ) -> Result<Ciphertext<B>> {
+        let evaluator = Evaluator::new(context);
         let product = evaluator.transform(input, &self.matrix, keys, workspace)?;
         let mut out = evaluator.rescale_with(&product, workspace)?;
         for sum in &self.sums {
             out = evaluator.sum_of_rotations(&out, sum, keys, workspace)?;
+        }
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        if let Some(factors) = &self.factors {
+            for component in &mut out.components {
+                backend.scale_add(queue, tables, &mut component.view_mut(), Input::InPlace, factors, None)?;
+            }
         }
         Ok(evaluator.add_plain(&out, &self.bias)?)
     }
@@ -548,7 +569,7 @@ impl Scales<'_> {
     /// bounds the norm of its inputs.
     fn layer(&self, plan: &LayerPlan, row: &Row, input: f64, [from, weight, to]: [f64; 3]) -> f64 {
         let giants = plan.steps.giants().len() as f64;
-        let blocks = plan.blocks() as f64;
+        let blocks = plan.blocks as f64;
         let switching = self.noise.switching(plan.level);
         let summing = plan.sums.len() as f64
             * self.noise.switching(plan.level - 1)

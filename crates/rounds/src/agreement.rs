@@ -56,7 +56,7 @@ pub struct Agreement {
     pub rows: u32,
     /// Number of parties, all of which hold key shares.
     pub parties: u32,
-    /// Shares that a decryption needs.
+    /// Shares that a decryption needs: more than half of the parties unless every release is noisy.
     pub threshold: u32,
     /// Uploads that a round needs, at least [`MIN_EXACT_UPLOADS`] unless every release is noisy.
     pub quorum: u32,
@@ -127,8 +127,17 @@ impl Agreement {
                 return Err(Error::invalid("rows_per_unit", "0, at least 1"));
             }
         } else if self.quorum < MIN_EXACT_UPLOADS {
-            let reason = format!("{}, exact sums need at least {MIN_EXACT_UPLOADS}", self.quorum);
+            let reason = format!(
+                "{}, exact sums need at least {MIN_EXACT_UPLOADS} uploads: of a sum of two, each party can take off its own and see the other's; two parties need `privacy`",
+                self.quorum
+            );
             return Err(Error::invalid("quorum", reason));
+        } else if 2 * self.threshold <= self.parties {
+            let reason = format!(
+                "{} of {} parties: exact sums need more than half, so that no two groups that decrypt are without a party in common, which remembers both sums",
+                self.threshold, self.parties
+            );
+            return Err(Error::invalid("threshold", reason));
         }
         self.format().map(|_| ())
     }

@@ -3,7 +3,7 @@
 //! Its state is a fold over events, each stored before it takes effect. A restart folds the same events again, so that nothing
 //! that was acknowledged is lost and nothing counts twice. Time enters with the events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arras_ckks::{Ciphertext, Context, bytes, threshold};
 use arras_rns::{Backend, Evaluation, Poly};
@@ -95,7 +95,9 @@ pub struct Coordinator<B: Backend, J> {
     events: u64,
     joins: BTreeMap<String, Member>,
     roster: Option<Roster>,
-    confirmed: BTreeMap<u32, Signature>,
+    /// Positions of the parties that pinned the roster.
+    confirmed: BTreeSet<u32>,
+    revoked: BTreeSet<String>,
     deals: BTreeMap<u32, Signed>,
     collective: Option<Poly<B, Evaluation>>,
     attempt: Option<Attempt<B>>,
@@ -120,6 +122,7 @@ enum Judgement {
 
 const MESSAGE: u8 = 0;
 const TICK: u8 = 1;
+const REVOKE: u8 = 2;
 
 impl<B: Backend, J: Journal> Coordinator<B, J> {
     /// Starts, or goes on where the journal ends.
@@ -144,7 +147,8 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
             events: 0,
             joins: BTreeMap::new(),
             roster: None,
-            confirmed: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
+            revoked: BTreeSet::new(),
             deals: BTreeMap::new(),
             collective: None,
             attempt: None,
@@ -162,6 +166,10 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
         let now = r.u64("time")?;
         match r.u8("event")? {
             TICK => self.apply_tick(now)?,
+            REVOKE => {
+                let name = String::from_utf8_lossy(r.blob("member", 1 << 10)?).into_owned();
+                self.apply_revocation(name);
+            }
             _ => {
                 let signed = Signed::decode(r.blob("message", u64::MAX)?)?;
                 self.apply(now, signed)?;
@@ -189,6 +197,9 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
     pub fn post(&mut self, now: u64, message: &[u8]) -> Result<()> {
         let signed = Signed::decode(message)?;
         signed.verify(self.roster.as_ref())?;
+        if self.revoked.contains(&signed.from) {
+            return Err(Refusal::Revoked(signed.from).into());
+        }
         match self.judge(&signed)? {
             Judgement::Known => Ok(()),
             Judgement::New => {
@@ -196,6 +207,30 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
                 self.apply(now, signed)
             }
         }
+    }
+
+    /// Takes nothing more from a party. An attempt that is open fails, since an upload or share of the party may be in it; the
+    /// next ones are without it, if the quorum allows. The parties decide for themselves (`crate::rule`).
+    ///
+    /// # Errors
+    /// A name that is not a member's, once there is a roster; a journal that cannot be written.
+    pub fn revoke(&mut self, now: u64, name: &str) -> Result<()> {
+        if self.roster.is_some() {
+            self.position(name)?;
+        }
+        if self.revoked.contains(name) {
+            return Ok(());
+        }
+        self.store(now, REVOKE, name.as_bytes())?;
+        self.apply_revocation(name.to_owned());
+        Ok(())
+    }
+
+    fn apply_revocation(&mut self, name: String) {
+        if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.is_open()) {
+            attempt.failed = Some(format!("{name} was revoked"));
+        }
+        self.revoked.insert(name);
     }
 
     /// Lets deadlines pass.
@@ -228,7 +263,7 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
             Message::Join(agreement, member) => self.judge_join(agreement, member),
             Message::Confirm => {
                 let position = self.position(&signed.from)?;
-                Ok(if self.confirmed.contains_key(&position) { Judgement::Known } else { Judgement::New })
+                Ok(if self.confirmed.contains(&position) { Judgement::Known } else { Judgement::New })
             }
             Message::Deal { sealed, public_key_share } => {
                 if let Some(earlier) = self.deals.get(&self.position(&signed.from)?) {
@@ -320,10 +355,11 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
             return Ok(Judgement::Known);
         }
         opening.check(&self.agreement)?;
-        if self.roster.is_none() || self.deals.len() < self.agreement.parties as usize {
+        let parties = self.agreement.parties as usize;
+        if self.roster.is_none() || self.deals.len() < parties || self.confirmed.len() < parties {
             return Err(Error::out_of_place(
                 "opening",
-                "comes before all parties have dealt their key shares",
+                "comes before all parties have confirmed the roster and dealt their key shares",
             ));
         }
         if let Some(attempt) = &self.attempt {
@@ -352,7 +388,7 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
             }
             Message::Confirm => {
                 let position = self.position(&signed.from)?;
-                self.confirmed.insert(position, signed.signature);
+                self.confirmed.insert(position);
             }
             Message::Deal { public_key_share, .. } => {
                 let share = bytes::decode_polys(&self.context, public_key_share, 1)?;
@@ -421,10 +457,9 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
     }
 
     fn propose_if_complete(&mut self, now: u64) -> Result<()> {
-        let is_complete = self
-            .attempt
-            .as_ref()
-            .is_some_and(|attempt| attempt.uploads.len() == self.agreement.parties as usize);
+        let is_complete = self.attempt.as_ref().is_some_and(|attempt| {
+            attempt.uploads.len() + self.revoked.len() >= self.agreement.parties as usize
+        });
         if is_complete { self.propose(now) } else { Ok(()) }
     }
 
@@ -432,7 +467,9 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
     fn propose(&mut self, now: u64) -> Result<()> {
         let (Some(roster), Some(attempt)) = (&self.roster, &mut self.attempt) else { return Ok(()) };
         let Some(sum) = &attempt.sum else { return Ok(()) };
-        let others = (0..self.agreement.parties).filter(|position| !attempt.uploads.contains_key(position));
+        let is_trusted = |position: &u32| !self.revoked.contains(&roster.members[*position as usize].name);
+        let others = (0..self.agreement.parties)
+            .filter(|position| !attempt.uploads.contains_key(position) && is_trusted(position));
         let mut decryptors: Vec<u32> = attempt.uploads.keys().copied().chain(others).collect();
         decryptors.truncate(self.agreement.threshold as usize);
         decryptors.sort_unstable();
@@ -511,7 +548,8 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
         if self.outcome.is_some() {
             return Phase::Finished;
         }
-        let missing = absent(&|position| self.deals.contains_key(position));
+        let missing =
+            absent(&|position| self.deals.contains_key(position) && self.confirmed.contains(position));
         if !missing.is_empty() {
             return Phase::Dealing { missing };
         }
@@ -526,7 +564,10 @@ impl<B: Backend, J: Journal> Coordinator<B, J> {
             (None, None, None) => Phase::Uploading {
                 round,
                 attempt: number,
-                missing: absent(&|position| attempt.uploads.contains_key(position)),
+                missing: absent(&|position| {
+                    let name = &roster.members[*position as usize].name;
+                    attempt.uploads.contains_key(position) || self.revoked.contains(name)
+                }),
             },
         }
     }

@@ -80,6 +80,21 @@ pub enum Refusal {
         /// What is asked for now.
         now: String,
     },
+    /// This party's data entered an exact sum of an earlier epoch that this one would be compared with.
+    #[error(
+        "epoch {epoch} had an exact sum of {before}, this one would be of {now}: their difference gives data away; it needs differential privacy"
+    )]
+    EarlierEpoch {
+        /// The earlier epoch.
+        epoch: u32,
+        /// What was summed then.
+        before: String,
+        /// What is asked for now.
+        now: String,
+    },
+    /// A party that was revoked.
+    #[error("{0} was revoked")]
+    Revoked(String),
     /// The noisy releases together would cost too much.
     #[error("epsilon would be {needed}, the agreement allows {limit}")]
     Budget {

@@ -332,7 +332,7 @@ impl Opening {
         Ok(blake3::derive_key("arras/1 round opening", w.as_bytes()))
     }
 
-    fn encode(&self, w: &mut Writer) -> Result<()> {
+    pub(crate) fn encode(&self, w: &mut Writer) -> Result<()> {
         for number in [self.round, self.attempt, self.upload_seconds, self.share_seconds] {
             w.u32(number);
         }

@@ -6,9 +6,16 @@
 //! 3. A share is given once per (round, attempt): the masks of an attempt never serve two accepted sets or sums.
 //! 4. All exact sums of a key epoch are over the same members and, at this party, the same data; of each kind there is one.
 //!    A difference of two sums is a sum over their difference.
-//! 5. Sums with noise compose: their epsilon together stays within the agreement.
+//! 5. Sums with noise compose: their epsilon together stays within the agreement, over all epochs.
+//! 6. What rule 4 says holds between epochs too: data that entered an exact sum enters a later one only if members, data and
+//!    question are the same. A party checks this before it uploads and before it gives a share.
+//! 7. Nothing of a revoked party is summed, and none of its shares is counted on.
+//!
+//! Any two sets of decryptors of an exact federation have a party in common ([`Agreement::check`]), which remembers for both.
+//!
+//! [`Agreement::check`]: crate::Agreement::check
 
-use crate::agreement::{MIN_EXACT_UPLOADS, Roster, short};
+use crate::agreement::{Agreement, MIN_EXACT_UPLOADS, Roster, short};
 use crate::message::{Message, Opening, Proposal, Purpose, Upload};
 use crate::privacy;
 use crate::{Error, Refusal, Result};
@@ -34,6 +41,100 @@ pub struct Release {
     pub members: Vec<u32>,
     /// What stands for this party's data.
     pub data: [u8; 32],
+    /// What is asked, whatever the epoch, the parties and their keys.
+    pub question: [u8; 32],
+}
+
+/// A sum of an earlier epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Past {
+    /// The epoch.
+    pub epoch: u32,
+    /// Whether this party gave a share of it, or uploaded only.
+    pub is_release: bool,
+    /// Names of those whose uploads were in the sum; if this party uploaded only, of the whole roster.
+    pub members: Vec<String>,
+    /// What stood for this party's data.
+    pub data: [u8; 32],
+    /// As [`Release::question`].
+    pub question: [u8; 32],
+    /// True for statistics.
+    pub is_statistics: bool,
+    /// zCDP of the noise, or nothing for an exact sum.
+    pub rho: Option<f64>,
+}
+
+impl Past {
+    /// Of a release, or of a contribution stored as one, under the roster of its epoch.
+    pub fn of(release: &Release, roster: &Roster, is_release: bool) -> Self {
+        Past {
+            epoch: roster.agreement.epoch,
+            is_release,
+            members: names(roster, &release.members),
+            data: release.data,
+            question: release.question,
+            is_statistics: release.is_statistics,
+            rho: release.rho,
+        }
+    }
+
+    /// Refuses an exact sum whose difference to this one, if it is exact, would be one of other members or data.
+    fn check(&self, release: &Release, members: &[String]) -> Result<()> {
+        if self.rho.is_some() || release.rho.is_some() {
+            return Ok(());
+        }
+        let describe = |members: &[String], data: &[u8; 32], question: &[u8; 32]| {
+            format!("{}, data {}, question {}", members.join(", "), short(data), short(question))
+        };
+        let is_other = self.is_statistics == release.is_statistics && self.question != release.question;
+        if is_other || (&self.members[..], self.data) != (members, release.data) {
+            return Err(Refusal::EarlierEpoch {
+                epoch: self.epoch,
+                before: describe(&self.members, &self.data, &self.question),
+                now: describe(members, &release.data, &release.question),
+            }
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// What a contribution is stored as: a release to the whole roster that no proposal was made for.
+///
+/// # Errors
+/// [`Refusal::EarlierEpoch`] if the sum would be exact and differs in roster, data or question from one that this party's
+/// data entered in an earlier epoch.
+pub fn contribution(roster: &Roster, opening: &Opening, data: [u8; 32], past: &[Past]) -> Result<Release> {
+    let members: Vec<u32> = (0..roster.agreement.parties).collect();
+    let contribution = release(roster, opening, [0; 32], members, data)?;
+    let all = names(roster, &contribution.members);
+    past.iter().filter(|past| !past.is_release).try_for_each(|past| past.check(&contribution, &all))?;
+    Ok(contribution)
+}
+
+fn release(
+    roster: &Roster,
+    opening: &Opening,
+    proposal: [u8; 32],
+    members: Vec<u32>,
+    data: [u8; 32],
+) -> Result<Release> {
+    Ok(Release {
+        round: opening.round,
+        attempt: opening.attempt,
+        proposal,
+        subject: subject(opening, roster)?,
+        is_statistics: matches!(opening.purpose, Purpose::Statistics),
+        rho: opening.noise.map(|noise| noise.rho),
+        members,
+        data,
+        question: question(opening, &roster.agreement)?,
+    })
+}
+
+fn names(roster: &Roster, positions: &[u32]) -> Vec<String> {
+    let name = |&position: &u32| roster.members.get(position as usize).map(|member| member.name.clone());
+    positions.iter().filter_map(name).collect()
 }
 
 /// What a party knows when it is asked for a share.
@@ -49,6 +150,10 @@ pub struct Holder<'a> {
     pub upload: Option<&'a Upload>,
     /// Everything it gave its share for in this epoch.
     pub history: &'a [Release],
+    /// What it remembers of other epochs.
+    pub past: &'a [Past],
+    /// Names of parties that were revoked.
+    pub revoked: &'a [String],
 }
 
 impl Holder<'_> {
@@ -65,17 +170,12 @@ impl Holder<'_> {
         }
         self.check_accepted(opening, &opening_hash, proposal)?;
         self.check_decryptors(proposal)?;
-        let release = Release {
-            round: opening.round,
-            attempt: opening.attempt,
-            proposal: proposal.hash(self.roster)?,
-            subject: subject(opening, self.roster)?,
-            is_statistics: matches!(opening.purpose, Purpose::Statistics),
-            rho: opening.noise.map(|noise| noise.rho),
-            members: proposal.members(),
-            data: self.data,
-        };
+        let hash = proposal.hash(self.roster)?;
+        let release = release(self.roster, opening, hash, proposal.members(), self.data)?;
         self.check_history(&release)?;
+        let members = names(self.roster, &release.members);
+        let releases = self.past.iter().filter(|past| past.is_release);
+        releases.into_iter().try_for_each(|past| past.check(&release, &members))?;
         Ok(release)
     }
 
@@ -93,6 +193,7 @@ impl Holder<'_> {
         }
         for (position, upload, signature) in &proposal.accepted {
             let member = &self.roster.members[*position as usize];
+            self.check_trusted(*position)?;
             let signed = Message::Upload(*upload, Vec::new()).signed_bytes(Some(self.roster.hash()))?;
             let wrong = |_| Refusal::Signature { who: member.name.clone(), what: "upload" };
             member.verifying.verify(&signed, signature).map_err(wrong)?;
@@ -118,7 +219,12 @@ impl Holder<'_> {
         if !decryptors.contains(&self.position) {
             return refuse("decryptors", format!("{decryptors:?} do not include this party"));
         }
-        Ok(())
+        decryptors.iter().try_for_each(|&position| self.check_trusted(position))
+    }
+
+    fn check_trusted(&self, position: u32) -> Result<()> {
+        let name = &self.roster.members[position as usize].name;
+        if self.revoked.contains(name) { Err(Refusal::Revoked(name.clone()).into()) } else { Ok(()) }
     }
 
     fn check_history(&self, release: &Release) -> Result<()> {
@@ -158,7 +264,7 @@ impl Holder<'_> {
             return refuse("noise", "was not agreed on".to_owned());
         };
         let spent: f64 = self.history.iter().filter_map(|release| release.rho).sum();
-        let epsilon = privacy::epsilon(spent + rho, privacy.delta)?;
+        let epsilon = privacy::epsilon(spent + spent_before(self.past) + rho, privacy.delta)?;
         // The limit was turned into a rho and back: allow for the rounding of that.
         if epsilon > privacy.epsilon * (1.0 + 1e-9) {
             let [needed, limit] = [epsilon, privacy.epsilon].map(|value| format!("{value:.4}"));
@@ -172,6 +278,24 @@ impl Holder<'_> {
 fn subject(opening: &Opening, roster: &Roster) -> Result<[u8; 32]> {
     let asked = Opening { round: 0, attempt: 0, upload_seconds: 0, share_seconds: 0, ..opening.clone() };
     asked.hash(roster)
+}
+
+/// The same for equal functions of the parties' rows: parties, keys, names and deadlines do not enter.
+fn question(opening: &Opening, agreement: &Agreement) -> Result<[u8; 32]> {
+    let mut w = Writer::new();
+    let (name, receiver) = (String::new(), String::new());
+    let (epoch, parties, threshold, quorum, privacy) = (0, 0, 0, 0, None);
+    Agreement { name, receiver, epoch, parties, threshold, quorum, privacy, ..agreement.clone() }
+        .encode(&mut w)?;
+    let (round, attempt, upload_seconds, share_seconds) = (0, 0, 0, 0);
+    Opening { round, attempt, upload_seconds, share_seconds, noise: None, ..opening.clone() }
+        .encode(&mut w)?;
+    Ok(blake3::derive_key("arras/1 round question", w.as_bytes()))
+}
+
+/// zCDP of the noisy sums of earlier epochs that this party gave a share of.
+pub fn spent_before(past: &[Past]) -> f64 {
+    past.iter().filter(|past| past.is_release).filter_map(|past| past.rho).sum()
 }
 
 /// Ascending, distinct, below `count`.
@@ -195,6 +319,7 @@ impl Release {
         w.flag(self.rho.is_some());
         w.f64(self.rho.unwrap_or_default());
         w.array(&self.data);
+        w.array(&self.question);
         w.u32(self.members.len() as u32);
         self.members.iter().for_each(|&member| w.u32(member));
         w.into_bytes()
@@ -211,22 +336,25 @@ impl Release {
         let is_statistics = r.flag("statistics")?;
         let has_noise = r.flag("noise")?;
         let rho = r.finite_f64("rho")?;
-        let data = r.array("data")?;
+        let (data, question) = (r.array("data")?, r.array("question")?);
         let count = r.count("members", arras_ckks::threshold::MAX_PARTIES, 4)?;
         let members = (0..count).map(|_| r.u32("members")).collect::<arras_wire::Result<_>>()?;
         r.finish()?;
         let rho = has_noise.then_some(rho);
-        Ok(Release { round, attempt, proposal, subject, is_statistics, rho, members, data })
+        Ok(Release { round, attempt, proposal, subject, is_statistics, rho, members, data, question })
     }
 }
 
 /// Refuses a roster whose members are not those that were pinned beforehand, by name and verifying key: a coordinator that
-/// invents parties would otherwise be alone with one upload.
+/// invents parties would otherwise be alone with one upload. Nor is one with a revoked party pinned.
 ///
 /// # Errors
-/// [`Refusal::Stranger`] naming the first; [`Error::Invalid`] if one is missing.
-pub fn check_members(roster: &Roster, pinned: &[(String, [u8; 32])]) -> Result<()> {
+/// [`Refusal::Stranger`] or [`Refusal::Revoked`] naming the first; [`Error::Invalid`] if one is missing.
+pub fn check_members(roster: &Roster, pinned: &[(String, [u8; 32])], revoked: &[String]) -> Result<()> {
     for member in &roster.members {
+        if revoked.contains(&member.name) {
+            return Err(Refusal::Revoked(member.name.clone()).into());
+        }
         if !pinned.iter().any(|(name, key)| *name == member.name && key == member.verifying.as_bytes()) {
             return Err(Refusal::Stranger(member.name.clone()).into());
         }

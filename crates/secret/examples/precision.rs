@@ -16,6 +16,9 @@ use std::process::Command;
 use measured::record;
 use serde_json::{Value, json};
 
+/// Of which the class is compared with the clear model's.
+const IMAGES: usize = 1000;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -47,10 +50,10 @@ fn measure(runs: usize) -> Result<Value, Box<dyn Error>> {
     for preset in measured::presets() {
         rows.extend(measured::heads(preset, runs));
     }
-    for row in &rows {
-        record::check(row)?;
-    }
-    Ok(json!({"schema": 1, "commit": commit, "runs": runs, "rows": rows}))
+    rows.iter().try_for_each(record::check)?;
+    let agreements = measured::agreements(IMAGES);
+    agreements.iter().try_for_each(record::check_agreement)?;
+    Ok(json!({"schema": 2, "commit": commit, "runs": runs, "rows": rows, "agreements": agreements}))
 }
 
 fn keep(runs: usize) -> Result<(), Box<dyn Error>> {

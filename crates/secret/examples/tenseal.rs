@@ -12,21 +12,21 @@
 //! Everything runs on one thread.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
 use arras_ckks::encoder::SlotEncoder;
-use arras_ckks::evaluator::{Evaluator, LinearTransform};
 use arras_ckks::fft::Complex;
-use arras_ckks::{Ciphertext, Context, EvaluationKeys, Params, Plaintext, Security, Spec, Workspace};
+use arras_ckks::{Ciphertext, Context, EvaluationKeys, Slots, Workspace};
 use arras_cpu::Cpu;
 use arras_heads::layout::Groups;
-use arras_heads::{Head, Layout, LinearHead, ModelCard, Preset, Query, Reply};
-use arras_rns::prime::ntt_primes;
-use arras_rns::{Backend, LimbSet};
+use arras_heads::{
+    Head, Layout, LinearHead, Model, ModelCard, Preset, Query, Reply, RotationsHead, RotationsPlan, Shape,
+    SlotsHead,
+};
+use arras_rns::Backend;
 use arras_secret::{Cipher, PublicKey, SecretKey};
 use serde_json::{Value, json};
 
@@ -35,23 +35,16 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const CLASSES: usize = 5;
 const FEATURES: usize = 768;
 const BATCH: usize = 4096;
-/// Ring degree, sizes of the primes, scale: the paper's.
-const DEGREE: usize = 8192;
-const BITS: [u32; 3] = [60, 40, 40];
-const SPECIAL_BITS: u32 = 60;
-const SCALE_BITS: u32 = 40;
-/// Of the integer weights of a batch: rounding them costs 1e-8.
-const WEIGHT_SCALE: f64 = (1u64 << 30) as f64;
 
 fn main() -> Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let load = lines.next().ok_or("no command")??;
     let file = load.strip_prefix("load ").ok_or("the first command has to be: load FILE")?;
     let data = Data::read(Path::new(file))?;
-    let paper = Context::new(Cpu::sequential(), paper_params()?)?;
-    let preset = Preset::named(Preset::DEFAULT)?;
+    let [papers, preset] = [Preset::named("paper")?, Preset::named(Preset::DEFAULT)?];
+    let paper = Context::new(Cpu::sequential(), papers.params.clone())?;
     let own = Context::new(Cpu::sequential(), preset.params.clone())?;
-    let paper = Paper::new(&paper, &data)?;
+    let paper = Paper::new(&paper, papers, &data)?;
     let own = Own::new(&own, preset, &data)?;
     let mut cases = [paper.cases(), own.cases()?].into_iter().flatten().collect::<Vec<_>>();
     answer(json!({"backend": paper.cipher.context().backend().name()}))?;
@@ -91,6 +84,15 @@ impl Data {
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let features = weights.split_off(FEATURES * CLASSES);
         Ok(Self { weights, features })
+    }
+
+    fn head(&self) -> Head {
+        Head {
+            weight: self.weights.clone(),
+            bias: vec![0.0; CLASSES],
+            classes: (0..CLASSES).map(|class| class.to_string()).collect(),
+            card: ModelCard::default(),
+        }
     }
 }
 
@@ -134,31 +136,16 @@ fn with<T, R>(kept: &Kept<T>, look: impl FnOnce(&T) -> Result<R>) -> Result<R> {
     look(kept.borrow().as_ref().ok_or("it has not run")?)
 }
 
-fn paper_params() -> Result<Params> {
-    // The special prime first, so that it is the largest of its size.
-    let special = ntt_primes(SPECIAL_BITS, DEGREE, 1, &[])?;
-    let mut moduli: Vec<u64> = Vec::new();
-    for bits in BITS {
-        let taken = [special.clone(), moduli.clone()].concat();
-        moduli.extend(ntt_primes(bits, DEGREE, 1, &taken)?);
-    }
-    let (digits, security) = (moduli.len(), Security::Classical128);
-    Ok(Params::new(Spec { degree: DEGREE, moduli, special, digits, scale_bits: SCALE_BITS, security })?)
-}
-
-/// Heads at the parameters of the paper. Ciphertexts arrive at the top, as TenSEAL's do; the server drops the primes that
-/// one product does not need.
+/// Heads at the parameters of the paper. Ciphertexts arrive at the top, as TenSEAL's do, and in memory.
 struct Paper<'c> {
     cipher: Cipher<'c, Cpu>,
     public: PublicKey<Cpu>,
     encoder: SlotEncoder,
-    keys: EvaluationKeys<Cpu>,
+    rotations: RotationsHead<'c, Cpu>,
+    slots: SlotsHead<'c, Cpu>,
+    /// Where the image and its logits stand by rotations.
+    groups: Groups,
     workspace: RefCell<Workspace<Cpu>>,
-    /// The weights of all classes one after the other, and the folds of 768 slots into 1.
-    weights: Plaintext<Cpu>,
-    folds: Vec<LinearTransform<Cpu>>,
-    /// Integer weights for a batch.
-    matrix: <Cpu as Backend>::Matrix,
     data: &'c Data,
     image: Kept<Ciphertext<Cpu>>,
     logits: Kept<Ciphertext<Cpu>>,
@@ -168,43 +155,24 @@ struct Paper<'c> {
     batch_clear: Kept<Vec<f64>>,
 }
 
-/// 768 = 3 * 4 * 8 * 8: every factor is one round of hoisted rotations.
-const FOLDS: [usize; 4] = [3, 4, 8, 8];
-
 impl<'c> Paper<'c> {
-    fn new(context: &'c Context<Cpu>, data: &'c Data) -> Result<Self> {
+    fn new(context: &'c Context<Cpu>, preset: &'static Preset, data: &'c Data) -> Result<Self> {
         let params = context.params();
         let cipher = Cipher::new(context, &SecretKey::generate(params)?)?;
-        let encoder = SlotEncoder::new(DEGREE, 5)?;
-        let level = 1;
-        let values: Vec<Complex> = data.weights.iter().map(|&w| Complex::new(w.into(), 0.0)).collect();
-        let weights = encoder.encode(context, &values, values.len(), params.scale(), level)?;
-        let mut folds = Vec::new();
-        let mut width = FEATURES;
-        for fold in FOLDS {
-            width /= fold;
-            // At scale 1 a row of ones is the polynomial 1: nothing is rounded, and nothing has to be rescaled.
-            let ones = vec![Complex::new(1.0, 0.0); encoder.slots()];
-            let diagonals: BTreeMap<i64, Vec<Complex>> =
-                (0..fold).map(|i| ((i * width) as i64, ones.clone())).collect();
-            let babies = Some(encoder.slots());
-            folds.push(LinearTransform::new(context, &encoder, &diagonals, 1.0, level - 1, babies)?);
+        let (model, bounds) = (Model::Linear(data.head()), preset.bounds_of(&data.features, FEATURES)?);
+        let mut keys = EvaluationKeys::new(params);
+        for (element, level) in RotationsPlan::new(params, Shape::of(&model))?.keys()? {
+            keys.insert(context, &cipher.evaluation_key(element, level)?)?;
         }
-        let rotations = folds.iter().flat_map(|fold| fold.plan().rotations());
-        let elements = encoder.group().elements(rotations)?;
-        let keys = EvaluationKeys::from_keys(context, &cipher.galois_keys(&elements, level - 1)?)?;
-        let entries: Vec<i64> =
-            data.weights.iter().map(|&w| (f64::from(w) * WEIGHT_SCALE).round() as i64).collect();
-        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let rotations = RotationsHead::new(context, &model, bounds, keys)?;
         Ok(Self {
             public: cipher.public_key()?,
-            workspace: Workspace::new(context, 0..=level, 1)?.into(),
-            matrix: backend.matrix(queue, tables, CLASSES, FEATURES, &entries)?,
+            encoder: SlotEncoder::new(params.degree(), Slots::GENERATOR)?,
+            workspace: rotations.workspace(1)?.into(),
+            rotations,
+            slots: SlotsHead::new(context, &model, bounds)?,
+            groups: Groups::new(Layout::Rotations, params.degree(), FEATURES, 1)?,
             cipher,
-            encoder,
-            keys,
-            weights,
-            folds,
             data,
             image: None.into(),
             logits: None.into(),
@@ -220,21 +188,23 @@ impl<'c> Paper<'c> {
             Case::new(
                 ("image/encrypt", "paper's parameters: one image encoded and encrypted, public key", 1),
                 || self.encrypt_image(),
-                || with(&self.image, |image| self.real(image, FEATURES, 1)),
+                || {
+                    let features = |slots: Vec<f64>| slots.into_iter().step_by(self.step()).take(FEATURES);
+                    with(&self.image, |image| Ok(features(self.decoded(image)?).collect()))
+                },
             ),
             Case::new(
                 ("image/head", "paper's parameters: head 768 x 5 of one image by rotations", 1),
                 || self.head(),
-                || with(&self.logits, |logits| self.real(logits, CLASSES, FEATURES)),
+                || with(&self.logits, |logits| self.read(logits)),
             ),
             Case::new(
                 ("image/decrypt", "paper's parameters: logits of one image decrypted and decoded", 1),
-                || self.decrypt(&self.logits, &self.clear),
                 || {
-                    with(&self.clear, |slots| {
-                        Ok(slots.iter().step_by(FEATURES).take(CLASSES).copied().collect())
-                    })
+                    *self.clear.borrow_mut() = Some(with(&self.logits, |logits| self.read(logits))?);
+                    Ok(())
                 },
+                || with(&self.clear, |logits| Ok(logits.clone())),
             ),
             Case::new(
                 ("batch/encrypt", "paper's parameters: 4096 images in slots encoded and encrypted", BATCH),
@@ -242,7 +212,7 @@ impl<'c> Paper<'c> {
                 || {
                     with(&self.batch, |batch| {
                         // One row of features of the last image.
-                        let all = self.slots(batch)?;
+                        let all = self.decoded(batch)?;
                         Ok(all.chunks_exact(BATCH).map(|row| row[BATCH - 1]).collect())
                     })
                 },
@@ -250,11 +220,15 @@ impl<'c> Paper<'c> {
             Case::new(
                 ("batch/head", "paper's parameters: head 768 x 5 of 4096 images in slots", BATCH),
                 || self.batch_head(),
-                || with(&self.batch_logits, |logits| self.slots(logits)),
+                || with(&self.batch_logits, |logits| self.decoded(logits)),
             ),
             Case::new(
                 ("batch/decrypt", "paper's parameters: logits of 4096 images decrypted and decoded", BATCH),
-                || self.decrypt(&self.batch_logits, &self.batch_clear),
+                || {
+                    *self.batch_clear.borrow_mut() =
+                        Some(with(&self.batch_logits, |logits| self.decoded(logits))?);
+                    Ok(())
+                },
                 || with(&self.batch_clear, |slots| Ok(slots.clone())),
             ),
         ]
@@ -265,20 +239,32 @@ impl<'c> Paper<'c> {
     }
 
     /// All slots, real parts.
-    fn slots(&self, ciphertext: &Ciphertext<Cpu>) -> Result<Vec<f64>> {
+    fn decoded(&self, ciphertext: &Ciphertext<Cpu>) -> Result<Vec<f64>> {
         let plain = self.cipher.decrypt(ciphertext)?;
         Ok(self.encoder.decode(self.context(), &plain)?.into_iter().map(|z| z.re).collect())
     }
 
-    fn real(&self, ciphertext: &Ciphertext<Cpu>, count: usize, step: usize) -> Result<Vec<f64>> {
-        Ok(self.slots(ciphertext)?.into_iter().step_by(step).take(count).collect())
+    /// Slots from one feature of the image to the next.
+    fn step(&self) -> usize {
+        self.groups.images_per_polynomial()
     }
 
-    /// The first image, once for each class.
+    /// The logits of the image: means of the slots in which they repeat.
+    fn read(&self, logits: &Ciphertext<Cpu>) -> Result<Vec<f64>> {
+        let (slots, period) = (self.decoded(logits)?, self.groups.period(CLASSES));
+        let mean = |class: usize| {
+            slots.iter().skip(class * self.step()).step_by(period).sum::<f64>() * period as f64
+                / slots.len() as f64
+        };
+        Ok((0..CLASSES).map(mean).collect())
+    }
+
+    /// The first image.
     fn encrypt_image(&self) -> Result<()> {
-        let image = &self.data.features[..FEATURES];
-        let values: Vec<Complex> =
-            std::iter::repeat_n(image, CLASSES).flatten().map(|&x| Complex::new(x.into(), 0.0)).collect();
+        let mut values = vec![Complex::default(); self.encoder.slots()];
+        for (slot, &x) in values.iter_mut().step_by(self.step()).zip(&self.data.features[..FEATURES]) {
+            slot.re = x.into();
+        }
         let (context, params) = (self.context(), self.context().params());
         let plain =
             self.encoder.encode(context, &values, values.len(), params.scale(), params.max_level())?;
@@ -286,24 +272,10 @@ impl<'c> Paper<'c> {
         Ok(())
     }
 
-    /// Products in slots, then the sum of every 768 of them.
     fn head(&self) -> Result<()> {
-        let evaluator = Evaluator::new(self.context());
         let mut workspace = self.workspace.borrow_mut();
-        let mut sum = with(&self.image, |image| {
-            let low = evaluator.drop_to_level(image, 1)?;
-            let product = evaluator.multiply_plain(&low, &self.weights)?;
-            Ok(evaluator.rescale_with(&product, &mut workspace)?)
-        })?;
-        for fold in &self.folds {
-            sum = evaluator.transform(&sum, fold, &self.keys, &mut workspace)?;
-        }
-        *self.logits.borrow_mut() = Some(sum);
-        Ok(())
-    }
-
-    fn decrypt(&self, ciphertext: &Kept<Ciphertext<Cpu>>, clear: &Kept<Vec<f64>>) -> Result<()> {
-        *clear.borrow_mut() = Some(with(ciphertext, |ciphertext| self.slots(ciphertext))?);
+        let apply = |image: &_| Ok(self.rotations.apply(image, &mut workspace)?);
+        *self.logits.borrow_mut() = Some(with(&self.image, apply)?);
         Ok(())
     }
 
@@ -321,23 +293,8 @@ impl<'c> Paper<'c> {
         Ok(())
     }
 
-    /// An integer matrix times the ciphertexts, modulo the two 40-bit primes: they hold the logits without any division, and
-    /// are cheaper than the 60-bit one.
     fn batch_head(&self) -> Result<()> {
-        let context = self.context();
-        let (limbs, backend) = (LimbSet::range(1..BITS.len()), context.backend());
-        let product = with(&self.batch, |batch| {
-            let components = batch.components.iter().map(|component| {
-                let mut out = context.allocate(limbs, CLASSES)?;
-                let input = component.view().with_limbs(limbs)?;
-                let (queue, tables) = (context.queue(), context.tables());
-                backend.matrix_product(queue, tables, &mut out.view_mut(), &self.matrix, &input)?;
-                Ok(out)
-            });
-            let components = components.collect::<Result<_>>()?;
-            Ok(Ciphertext { components, scale: batch.scale * WEIGHT_SCALE, seed: None })
-        })?;
-        *self.batch_logits.borrow_mut() = Some(product);
+        *self.batch_logits.borrow_mut() = Some(with(&self.batch, |batch| Ok(self.slots.apply(batch)?))?);
         Ok(())
     }
 }
@@ -360,12 +317,6 @@ struct Road {
 
 impl<'c> Own<'c> {
     fn new(context: &'c Context<Cpu>, preset: &'static Preset, data: &'c Data) -> Result<Self> {
-        let head = Head {
-            weight: data.weights.clone(),
-            bias: vec![0.0; CLASSES],
-            classes: (0..CLASSES).map(|class| class.to_string()).collect(),
-            card: ModelCard::default(),
-        };
         let bounds = preset.bounds_of(&data.features, FEATURES)?;
         let road = |layout, images| -> Result<_> {
             let groups = Groups::new(layout, preset.params.degree(), FEATURES, images)?;
@@ -373,7 +324,7 @@ impl<'c> Own<'c> {
         };
         Ok(Self {
             cipher: Cipher::new(context, &SecretKey::generate(&preset.params)?)?,
-            server: LinearHead::new(context, &head, bounds)?,
+            server: LinearHead::new(context, &data.head(), bounds)?,
             data,
             roads: [road(Layout::Dot, 1)?, road(Layout::Transposed, BATCH)?],
         })

@@ -47,15 +47,34 @@ fn a_wrong_prediction_is_noticed() {
     }
 }
 
+#[test]
+fn an_error_beyond_the_bound_and_another_class_are_noticed() {
+    let row = |worst: f64, disagreements: u32| {
+        serde_json::json!({
+            "preset": "a", "layout": "b", "worst": worst, "bound": 10.0, "disagreements": disagreements,
+        })
+    };
+    assert!(record::check_agreement(&row(10.5, 0)).is_ok());
+    assert!(record::check_agreement(&row(9.5, 0)).is_err());
+    assert!(record::check_agreement(&row(10.5, 1)).is_err());
+}
+
 /// Not part of the package: there is nothing to compare outside a checkout.
 #[test]
 fn the_page_shows_the_record_and_the_record_is_sound() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = std::fs::read(root.join("records/precision/record.json")).unwrap();
     let kept: Value = serde_json::from_slice(&file).unwrap();
+    let rows = kept["rows"].as_array().unwrap().iter().map(record::check);
+    let agreements = kept["agreements"].as_array().unwrap();
     let wrong: Vec<String> =
-        kept["rows"].as_array().unwrap().iter().filter_map(|row| record::check(row).err()).collect();
+        rows.chain(agreements.iter().map(record::check_agreement)).filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // A hidden layer agrees with the clear model on a thousand images in each layout that serves one.
+    for layout in ["slots", "rotations"] {
+        let served = |row: &Value| row["layout"] == layout && row["hidden"] == 64 && row["images"] == 1000;
+        assert!(agreements.iter().any(served), "{layout}");
+    }
     let page = std::fs::read_to_string(root.join("docs/precision.md")).unwrap();
     let expected = record::with_table(&page, &record::table(&kept).unwrap()).unwrap();
     assert!(

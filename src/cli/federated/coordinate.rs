@@ -28,6 +28,9 @@ pub struct Coordinate {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:7700", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Take nothing more from this party; may be given several times, and is remembered
+    #[arg(long, value_name = "NAME")]
+    revoke: Vec<String>,
 }
 
 impl Coordinate {
@@ -39,8 +42,11 @@ impl Coordinate {
         let agreement = read_agreement(&self.agreement)?;
         let tokens = read_tokens(&self.tokens)?;
         arras_wire::file::create_private_dir(&self.state)?;
-        let store = Store::open(&journal(&self.state))?;
-        let coordinator = Coordinator::new(agreement.clone(), common.backend()?, store)?;
+        let store = Store::open(&journal(&self.state, agreement.epoch))?;
+        let mut coordinator = Coordinator::new(agreement.clone(), common.backend()?, store)?;
+        for name in &self.revoke {
+            coordinator.revoke(federation::now(), name).with_context(|| format!("--revoke {name}"))?;
+        }
         let format = agreement.format()?;
         // An upload of statistics or a share, whose two components are twice as long; and what stands around them.
         let max_body = 2 * format.upload_bytes(format.entries) + (16 << 20);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use arras_federated::party::Memory;
 use arras_federated::session::{Plan, Progress};
 use arras_federated::{Board as _, Error, Local, Party, Session};
 use arras_fit::Features;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use super::super::{Common, Text, table};
 use super::board::Remote;
-use super::{journal, read_agreement, read_text, read_tokens};
+use super::{journal, journals, read_agreement, read_text, read_tokens};
 
 /// Between looks at the coordinator.
 const POLL: Duration = Duration::from_millis(500);
@@ -30,7 +31,8 @@ pub struct Init {
     /// What all parties agreed on (docs/federated.md)
     #[arg(long, value_name = "FILE")]
     agreement: PathBuf,
-    /// Folder of this party's keys and journal: readable by its owner only, never to be copied back from a backup
+    /// Folder of this party's keys and journals, one and the same for all epochs: readable by its owner only, never to be copied
+    /// back from a backup
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
 }
@@ -56,7 +58,7 @@ impl Init {
         let agreement = read_agreement(&self.agreement)?;
         ensure!(!self.name.contains(char::is_whitespace), "--name {:?}: holds white space", self.name);
         arras_wire::file::create_private_dir(&self.state)?;
-        let store = Store::open(&journal(&self.state))?;
+        let store = Store::open(&journal(&self.state, agreement.epoch))?;
         let party = Party::new(&self.name, agreement, common.backend()?, store)?;
         common.print(&Pin { name: self.name.clone(), verifying_key: hex(&party.verifying_key()) })?;
         Ok(ExitCode::SUCCESS)
@@ -142,13 +144,15 @@ impl Join {
         let token = read_tokens(&self.token)?;
         super::super::refuse_replacing(&self.output, [self.features.as_path(), self.agreement.as_path()])?;
         arras_wire::file::check_writable(&self.output)?;
-        let state = journal(&self.state);
+        let epoch = agreement.epoch;
+        let state = journal(&self.state, epoch);
         ensure!(state.is_file(), "{}: make it with `arras federated init`", state.display());
         let features = Features::read(&self.features)?;
         let local = Local::new(&agreement, &features).with_context(|| self.features.display().to_string())?;
         let (training, held_out) = local.sizes();
         let clipped = local.clipped();
-        let party = Party::new(&self.name, agreement, common.backend()?, Store::open(&state)?)?;
+        let party = Party::new(&self.name, agreement, common.backend()?, Store::open(&state)?)?
+            .remembering(self.memory(epoch)?);
         let plan = Plan {
             penalties: self.l2.clone(),
             seconds: (self.upload_seconds, self.share_seconds),
@@ -171,6 +175,15 @@ impl Join {
             output: self.output.clone(),
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What this party remembers of other epochs.
+    fn memory(&self, epoch: u32) -> Result<Memory> {
+        let mut memory = Memory::default();
+        for (_, path) in journals(&self.state)?.into_iter().filter(|(other, _)| *other != epoch) {
+            memory.add(&Store::open(&path)?).with_context(|| path.display().to_string())?;
+        }
+        Ok(memory)
     }
 
     /// Acts until the head is there.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
-use arras_federated::session::{MANIFESTS, ledger_text, record};
-use arras_rounds::ledger::{Entry, Event};
+use anyhow::{Context as _, Result, ensure};
+use arras_federated::session::{MANIFESTS, ledger_text, revoke};
+use arras_rounds::ledger::Entry;
 use arras_rounds::{Journal as _, Ledger};
 use arras_serve::Store;
 use arras_serve::federation::now;
@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::super::{Common, Text};
-use super::{journal, read_text};
+use super::{journal, journals, read_text};
 
 /// What `federated ledger` does.
 #[derive(Subcommand, Debug)]
@@ -24,7 +24,7 @@ pub enum LedgerCommand {
     Export(Source),
     /// Print the names of the files that contributed
     Manifest(Source),
-    /// Note that a party is no longer trusted; the next epoch's agreement is without it
+    /// Trust a party no more: this party gives no share of a sum with it, and pins no roster with it, in this epoch or a later
     Revoke(Revoke),
 }
 
@@ -43,6 +43,9 @@ pub struct Revoke {
 pub struct Source {
     /// A party's state folder, or a file that `export` wrote
     source: PathBuf,
+    /// The epoch; without it the last one of the state folder
+    #[arg(long)]
+    epoch: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -75,32 +78,36 @@ impl LedgerCommand {
             }
             Self::Export(source) => print!("{}", source.text()?),
             Self::Manifest(source) => source.manifests()?,
-            Self::Revoke(revoke) => {
-                let mut store = open(&revoke.state)?;
-                record(&mut store, now(), Event::Revoked { member: revoke.member.clone() })?;
-            }
+            Self::Revoke(of) => revoke(&mut latest(&of.state)?, now(), &of.member)?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// A journal that is there already.
-fn open(state: &Path) -> Result<Store> {
-    let path = journal(state);
-    ensure!(path.is_file(), "{}: no such journal", path.display());
+/// The journal of the last epoch.
+fn latest(state: &Path) -> Result<Store> {
+    let last = journals(state)?.pop_last();
+    let (_, path) = last.with_context(|| format!("{}: holds no journal", state.display()))?;
     Ok(Store::open(&path)?)
 }
 
 impl Source {
     fn text(&self) -> Result<String> {
         if self.source.is_dir() {
-            return Ok(ledger_text(&open(&self.source)?)?);
+            return Ok(ledger_text(&self.store()?)?);
         }
         read_text(&self.source)
     }
 
+    fn store(&self) -> Result<Store> {
+        let Some(epoch) = self.epoch else { return latest(&self.source) };
+        let path = journal(&self.source, epoch);
+        ensure!(path.is_file(), "{}: no such journal", path.display());
+        Ok(Store::open(&path)?)
+    }
+
     fn manifests(&self) -> Result<()> {
-        let store = open(&self.source)?;
+        let store = self.store()?;
         for name in store.names(MANIFESTS)? {
             println!("{}", String::from_utf8_lossy(&store.get(&name)?.unwrap_or_default()));
         }

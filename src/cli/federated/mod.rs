@@ -9,7 +9,11 @@ mod join;
 mod ledger;
 #[cfg(feature = "client")]
 mod simulate;
+#[cfg(feature = "client")]
+mod sweep;
 
+#[cfg(feature = "client")]
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "client")]
 use std::process::ExitCode;
@@ -43,6 +47,8 @@ pub enum Federated {
     Status(join::Status),
     /// All parties in one process, on a file of features
     Simulate(simulate::Simulate),
+    /// Accuracy on rows that no party holds, under differential privacy
+    Sweep(sweep::Sweep),
     /// The record of what was released
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
@@ -61,6 +67,7 @@ impl Federated {
             Self::Join(command) => command.run(common),
             Self::Status(command) => command.run(common),
             Self::Simulate(command) => command.run(common),
+            Self::Sweep(command) => command.run(common),
             Self::Ledger(command) => command.run(common),
         }
     }
@@ -156,7 +163,22 @@ fn read_tokens(path: &Path) -> Result<Vec<String>> {
     Ok(tokens)
 }
 
-/// The journal in a state folder.
-fn journal(state: &Path) -> PathBuf {
-    state.join("journal.redb")
+/// The journal of an epoch in a state folder, which holds those of all epochs.
+fn journal(state: &Path, epoch: u32) -> PathBuf {
+    state.join(format!("epoch-{epoch:010}.redb"))
+}
+
+/// The journals of a state folder by epoch.
+#[cfg(feature = "client")]
+fn journals(state: &Path) -> Result<BTreeMap<u32, PathBuf>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(state).with_context(|| state.display().to_string())? {
+        let path = entry.with_context(|| state.display().to_string())?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let epoch = name.strip_prefix("epoch-").and_then(|rest| rest.strip_suffix(".redb"));
+        if let Some(epoch) = epoch.and_then(|digits| digits.parse().ok()) {
+            found.insert(epoch, path);
+        }
+    }
+    Ok(found)
 }

@@ -142,8 +142,16 @@ pub fn coordinator(agreement: &Agreement) -> Coordinator<Cpu, MemoryJournal> {
 
 /// Everybody joined, pinned the roster and holds key shares.
 pub fn ready(agreement: &Agreement) -> (Vec<Party<Cpu, MemoryJournal>>, Coordinator<Cpu, MemoryJournal>) {
-    let mut parties = parties(agreement);
     let mut coordinator = coordinator(agreement);
+    let parties = made_ready(parties(agreement), &mut coordinator);
+    (parties, coordinator)
+}
+
+/// The same with parties and a coordinator that are there already.
+pub fn made_ready<J: Journal, K: Journal>(
+    mut parties: Vec<Party<Cpu, J>>,
+    coordinator: &mut Coordinator<Cpu, K>,
+) -> Vec<Party<Cpu, J>> {
     for party in &parties {
         coordinator.post(0, &party.join().unwrap()).unwrap();
     }
@@ -158,7 +166,7 @@ pub fn ready(agreement: &Agreement) -> (Vec<Party<Cpu, MemoryJournal>>, Coordina
     for party in &mut parties {
         party.receive(&deals).unwrap();
     }
-    (parties, coordinator)
+    parties
 }
 
 pub fn session<J: Journal>(

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "a test and an example, neither of which can go on")]
 
 pub(crate) mod record;
+mod road;
 
 use std::collections::BTreeMap;
 
@@ -12,11 +13,12 @@ use arras_ckks::fft::Complex;
 use arras_ckks::{Ciphertext, Context, EvaluationKeys, Noise, Params, Plaintext, Security, Spec, Workspace};
 use arras_cpu::Cpu;
 use arras_heads::layout::Groups;
-use arras_heads::{Budget, Head, Layout, LinearHead, ModelCard, Preset};
+use arras_heads::{Budget, Head, Layout, LinearHead, Model, ModelCard, Preset};
 use arras_rns::Backend;
 use arras_rns::prime::ntt_primes;
 use arras_secret::{Cipher, SecretKey};
 use arras_wire::corpus::SplitMix64;
+use road::{Road, compare};
 use serde_json::{Value, json};
 
 /// Chance that the largest of all errors of a row exceeds its bound.
@@ -125,13 +127,16 @@ impl Table {
     }
 }
 
+/// -log2 of an error, so that more is better, in hundredths.
+fn bits(error: f64) -> f64 {
+    (-error.log2() * 100.0).round() / 100.0
+}
+
 impl Errors {
-    /// In bits: -log2 of an error, so that more is better.
     fn finish(mut self) -> Value {
         self.errors.sort_by(f64::total_cmp);
         let count = self.errors.len();
         let mean_square = self.errors.iter().map(|e| e * e).sum::<f64>() / count as f64;
-        let bits = |error: f64| (-error.log2() * 100.0).round() / 100.0;
         let quantile = |share: f64| bits(self.errors[((count - 1) as f64 * share).round() as usize]);
         json!({
             "set": self.set,
@@ -527,6 +532,42 @@ pub(crate) fn heads(preset: &'static Preset, runs: usize) -> Vec<Value> {
         }
     }
     table.rows()
+}
+
+/// Every preset and layout, with a hidden layer where it takes one: how logits of `images` images of 768 features, in 5 classes,
+/// keep the bound that the reply states, and how often the class is another than the clear model's.
+pub(crate) fn agreements(images: usize) -> Vec<Value> {
+    const CLASSES: usize = 5;
+    const FEATURES: usize = 768;
+    let mut rng = SplitMix64::new(7);
+    let hidden = road::mlp(&mut rng, FEATURES, 64, CLASSES);
+    let linear: Model = road::linear(&mut rng, FEATURES, CLASSES).into();
+    let features = road::bells(&mut rng, images * FEATURES, 1.0);
+    let mut rows = Vec::new();
+    for preset in Preset::all() {
+        for &layout in preset.layouts {
+            let model = if preset.name.starts_with("mlp") { &hidden } else { &linear };
+            let found = Road::new(preset.name, model.clone()).walk(layout, &features, &[images]);
+            let clear = model.scores(&features);
+            let agreement = compare(&clear, &found.logits, CLASSES, found.bound);
+            let mut errors: Vec<f64> = clear.iter().zip(&found.logits).map(|(a, b)| (a - b).abs()).collect();
+            errors.sort_by(f64::total_cmp);
+            let quantile = |share: f64| bits(errors[((errors.len() - 1) as f64 * share).round() as usize]);
+            rows.push(json!({
+                "preset": preset.name,
+                "layout": layout.name(),
+                "hidden": model.hidden(),
+                "images": images,
+                "median": quantile(0.5),
+                "p99": quantile(0.99),
+                "worst": bits(agreement.largest),
+                "bound": bits(found.bound),
+                "ties": agreement.ties,
+                "disagreements": agreement.disagreements,
+            }));
+        }
+    }
+    rows
 }
 
 /// Logits in the clear, and the root mean square of their errors: rounded weights, features, noise, and the trimmed reply,

@@ -29,6 +29,36 @@ pub(crate) fn check(row: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// Holds a row of agreements against what the reply promised.
+pub(crate) fn check_agreement(row: &Value) -> Result<(), String> {
+    let name = format!("{}, {}", text(row, "preset")?, text(row, "layout")?);
+    if number(row, "worst")? < number(row, "bound")? {
+        return Err(format!("{name}: the largest error exceeds its bound: {row}"));
+    }
+    match number(row, "disagreements")? {
+        0.0 => Ok(()),
+        found => Err(format!("{name}: {found} classes differ beyond ties")),
+    }
+}
+
+/// The table of agreements.
+fn agreements(record: &Value) -> Result<String, String> {
+    let head =
+        "| preset | layout | hidden units | images | median | 99 % | worst | bound | ties | disagreements |";
+    let mut out =
+        format!("\n**Heads against the clear model**\n\n{head}\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+    for row in record["agreements"].as_array().ok_or("field 'agreements' is missing")? {
+        let hidden = row["hidden"].as_u64().map_or("none".into(), |units| units.to_string());
+        out += &format!("| {} | {} | {hidden} |", text(row, "preset")?, text(row, "layout")?);
+        out += &format!(" {} |", row["images"]);
+        for field in ["median", "p99", "worst", "bound"] {
+            out += &format!(" {:.2} |", number(row, field)?);
+        }
+        out += &format!(" {} | {} |\n", row["ties"], row["disagreements"]);
+    }
+    Ok(out)
+}
+
 /// A table for each parameter set.
 pub(crate) fn table(record: &Value) -> Result<String, String> {
     let rows = record["rows"].as_array().filter(|rows| !rows.is_empty()).ok_or("there are no rows")?;
@@ -47,6 +77,7 @@ pub(crate) fn table(record: &Value) -> Result<String, String> {
         }
         out += &format!(" {} |\n", row["values"]);
     }
+    out += &agreements(record)?;
     let commit = text(record, "commit")?;
     Ok(format!("\nCommit {}, {} runs.\n{out}\n", commit.get(..8).unwrap_or(commit), record["runs"]))
 }
