@@ -42,6 +42,10 @@ impl Unit {
     pub fn rho(&self) -> Result<f64> {
         Ok(privacy::rho(self.epsilon, self.delta)?)
     }
+
+    fn agreed(self) -> Privacy {
+        Privacy { epsilon: self.epsilon, delta: self.delta, rows_per_unit: 1 }
+    }
 }
 
 /// The difference of two sums: the sums over what is in the first and not in the second.
@@ -135,7 +139,7 @@ impl Federation {
             quorum: parties,
             receiver: party_name(0),
             projection: None,
-            privacy: unit.map(|unit| Privacy { epsilon: unit.epsilon, delta: unit.delta, rows_per_unit: 1 }),
+            privacy: unit.map(Unit::agreed),
         };
         agreement.check()?;
         Ok(Self { agreement, rows: rows.clone(), parts })
@@ -333,9 +337,22 @@ pub fn ask_for_second_sums() -> Result<Vec<SecondSum>> {
     ];
     let mut sums = Vec::new();
     for (what, ask) in cases {
-        let mut world = World::new()?;
+        let mut world = World::new(None)?;
         world.ask(opening(1, 1, None), &ALL, &[], &FIRST)?;
         sums.push(SecondSum { what, refused: ask(&mut world).err().map(|error| error.to_string()) });
+    }
+    let unit = Unit { epsilon: 1.0, delta: 1e-6 };
+    let half = Noise { rho: unit.rho()? / 2.0, honest: 4 };
+    let noisy: [(&'static str, Option<Noise>); 2] = [
+        ("an exact sum where noise was agreed on", None),
+        ("a third sum, of other share holders, after two that spent the budget", Some(half)),
+    ];
+    for (what, noise) in noisy {
+        let mut world = World::new(Some(unit))?;
+        world.ask(opening(1, 1, Some(half)), &ALL, &[], &FIRST)?;
+        world.ask(opening(2, 1, Some(half)), &ALL, &[], &FIRST)?;
+        let refused = world.ask(opening(3, 1, noise), &ALL, &[], &OTHERS).err();
+        sums.push(SecondSum { what, refused: refused.map(|error| error.to_string()) });
     }
     Ok(sums)
 }
@@ -398,7 +415,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Result<Self> {
+    fn new(unit: Option<Unit>) -> Result<Self> {
         let agreement = Agreement {
             name: "audit".to_owned(),
             epoch: 1,
@@ -412,7 +429,7 @@ impl World {
             quorum: 4,
             receiver: party_name(0),
             projection: None,
-            privacy: None,
+            privacy: unit.map(Unit::agreed),
         };
         let backend = Cpu::sequential;
         let mut coordinator = Coordinator::new(agreement.clone(), backend(), MemoryJournal::default())?;
@@ -455,10 +472,8 @@ impl World {
         let mut accepted = Vec::with_capacity(members.len());
         for &member in members {
             let value = i64::from(!changed.contains(&member));
-            let message =
-                self.parties[member].upload(&signed, DATA[usize::from(changed.contains(&member))], |_| {
-                    Ok(vec![value; entries])
-                })?;
+            self.parties[member].contribute(&signed, DATA[usize::from(changed.contains(&member))])?;
+            let message = self.parties[member].upload(&signed, |_| Ok(vec![value; entries]))?;
             let message = Signed::decode(&message)?;
             let Message::Upload(Upload { opening, body }, _) = message.message else {
                 return Err(Error::invalid("upload", "is none"));
