@@ -7,7 +7,7 @@ use arras_rns::Backend;
 use arras_rounds::agreement::{Agreement, Member, Roster};
 use arras_rounds::format::Format;
 use arras_rounds::message::{Message, Opening, Outcome, Proposal, Share, Signed, Upload, body_hash};
-use arras_rounds::rule::{self, Release};
+use arras_rounds::rule::{self, Contribution, Contributor, Release};
 use arras_rounds::{Journal, Refusal};
 use arras_secret::threshold::{KeyShare, Request, decryption_share};
 use arras_secret::{Cipher, PublicKey, SecretKey};
@@ -252,15 +252,17 @@ impl<B: Backend, J: Journal> Party<B, J> {
         }
     }
 
-    /// The upload to an opening. `integers` is asked at most once per attempt, and what it gives is stored encrypted before it is
-    /// sent: a second message under the masks of the attempt never exists.
+    /// The upload to an opening, if the release rule allows it. `data` stands for this party's data. `integers` is asked at
+    /// most once per attempt, and what it gives is stored encrypted before it is sent: a second message under the masks of
+    /// the attempt never exists.
     ///
     /// # Errors
-    /// An opening that is not the receiver's, does not fit, or is not the one this attempt had before; integers of another
-    /// number; the journal.
+    /// An opening that is not the receiver's, does not fit, or is not the one this attempt had before;
+    /// [`arras_rounds::Error::Refused`] by the rule; integers of another number; the journal.
     pub fn upload(
         &mut self,
         opening: &[u8],
+        data: [u8; 32],
         integers: impl FnOnce(&Opening) -> Result<Vec<i64>>,
     ) -> Result<Vec<u8>> {
         let roster = self.roster()?;
@@ -273,6 +275,10 @@ impl<B: Backend, J: Journal> Party<B, J> {
         if let Some(stored) = self.journal.get(&name)? {
             return Ok(stored);
         }
+        let contribution = format!("contribution/{round:06}/{attempt:06}");
+        let history = self.contributions(&contribution)?;
+        let contributor = Contributor { agreement: &self.agreement, data, history: &history };
+        let contributed = contributor.check(&decoded)?;
         let integers = integers(&decoded)?;
         let expected = decoded.purpose.integers(&self.agreement)?;
         if integers.len() != expected {
@@ -284,8 +290,16 @@ impl<B: Backend, J: Journal> Party<B, J> {
         let body = bytes::encode_polys(&self.context, &polys)?;
         let upload = Upload { opening: hash, body: body_hash(&body) };
         let message = self.sign(Message::Upload(upload, body), Some(&roster))?;
+        self.journal.put(&contribution, &contributed.encode())?;
         self.journal.put(&name, &message)?;
         Ok(message)
+    }
+
+    /// Everything it uploaded in this epoch, but for one that a crash may have left without its upload.
+    fn contributions(&self, but_for: &str) -> Result<Vec<Contribution>> {
+        let names = self.journal.names("contribution/")?;
+        let read = |name: &String| Ok(Contribution::decode(&self.journal.get(name)?.unwrap_or_default())?);
+        names.iter().filter(|name| *name != but_for).map(read).collect()
     }
 
     /// Everything it gave a share for in this epoch.

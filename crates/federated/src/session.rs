@@ -221,7 +221,7 @@ impl<B: Backend, J: Journal> Session<B, J> {
     fn upload(&mut self, board: &mut impl Board, now: u64) -> Result<Progress> {
         let Some(opening) = board.opening()? else { return Ok(Progress::Acted) };
         let local = &self.local;
-        let message = self.party.upload(&opening, |opening| local.integers(opening))?;
+        let message = self.party.upload(&opening, local.hash(), |opening| local.integers(opening))?;
         let Opening { round, attempt, purpose, .. } = opened(&opening)?;
         let (training, held_out) = self.local.sizes();
         let rows = if purpose == Purpose::Statistics { training } else { held_out };

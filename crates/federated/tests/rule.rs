@@ -7,8 +7,10 @@ mod support;
 use arras_cpu::Cpu;
 use arras_federated::{Error, Party};
 use arras_rns::Backend as _;
+use arras_rounds::agreement::Privacy;
 use arras_rounds::journal::MemoryJournal;
 use arras_rounds::message::{Message, Opening, Proposal, Purpose, Signed, body_hash};
+use arras_rounds::privacy::Noise;
 use arras_rounds::{Agreement, Coordinator, Refusal};
 use arras_wire::Writer;
 use support::{agreement, backend, parties, pinned, ready};
@@ -62,7 +64,7 @@ impl World {
         self.coordinator.post(now, &opening).unwrap();
         for &index in who {
             let integers = integers(&self.agreement);
-            let upload = self.parties[index].upload(&opening, |_| Ok(integers)).unwrap();
+            let upload = self.parties[index].upload(&opening, DATA, |_| Ok(integers)).unwrap();
             self.coordinator.post(now, &upload).unwrap();
         }
         if self.coordinator.proposal().is_none() {
@@ -157,10 +159,10 @@ fn a_changed_upload_never_leaves_and_is_not_taken() {
     let opening_bytes = world.parties[0].open(opening(1, 1)).unwrap();
     world.coordinator.post(0, &opening_bytes).unwrap();
     let values = integers(&world.agreement);
-    let first = world.parties[1].upload(&opening_bytes, |_| Ok(values.clone())).unwrap();
+    let first = world.parties[1].upload(&opening_bytes, DATA, |_| Ok(values.clone())).unwrap();
     world.coordinator.post(0, &first).unwrap();
     // Asked again with other data, the same bytes come.
-    let again = world.parties[1].upload(&opening_bytes, |_| panic!("asked twice")).unwrap();
+    let again = world.parties[1].upload(&opening_bytes, DATA, |_| panic!("asked twice")).unwrap();
     assert_eq!(first, again);
     world.coordinator.post(1, &again).unwrap();
     // Another opening under the same number would mean another message under the same masks.
@@ -179,7 +181,7 @@ fn a_changed_upload_never_leaves_and_is_not_taken() {
 
 #[test]
 fn a_coordinator_that_invents_parties_is_refused() {
-    let agreement = agreement(4, 2, 6);
+    let agreement = agreement(4, 3, 6);
     let mut invited = parties(&agreement);
     let known = pinned(&invited);
     // The coordinator replaces all but the victim by its own inventions.
@@ -229,7 +231,7 @@ fn shares_say_nothing_about_a_party_that_gave_one() {
     let mut first_alone = total;
     for index in [1, 2] {
         let values = integers(&world.agreement);
-        let upload = world.parties[index].upload(&opening_bytes, |_| Ok(values)).unwrap();
+        let upload = world.parties[index].upload(&opening_bytes, DATA, |_| Ok(values)).unwrap();
         let Message::Upload(_, body) = Signed::decode(&upload).unwrap().message else {
             panic!("not an upload")
         };
@@ -278,4 +280,46 @@ fn strangers_and_wrong_agreements_are_refused_at_the_door() {
         assert!(coordinator.post(0, &flipped).is_err(), "byte {index}");
     }
     assert!(Agreement { quorum: 2, ..agreement }.check().is_err());
+}
+
+#[test]
+fn changed_data_are_not_uploaded_a_second_time() {
+    let mut world = World::new(4, 3);
+    let (first, proposal) = world.upload(0, opening(1, 1), &[0, 1, 2, 3]);
+    for index in [0, 1, 2] {
+        world.share(index, &first, &proposal).unwrap();
+    }
+    // The fourth gave no share and may never be asked for one: its upload is all that it decides on.
+    let second = world.parties[0].open(opening(2, 1)).unwrap();
+    let error = world.parties[3].upload(&second, [2; 32], |_| panic!("asked for integers")).unwrap_err();
+    assert!(matches!(refusal(error), Refusal::SecondRelease { .. }));
+    let values = integers(&world.agreement);
+    world.parties[3].upload(&second, DATA, |_| Ok(values)).unwrap();
+}
+
+#[test]
+fn two_sets_of_share_holders_have_one_in_common() {
+    for (parties, threshold) in [(4, 2), (6, 2), (6, 3)] {
+        let error = agreement(parties, threshold, 6).check().unwrap_err().to_string();
+        assert!(error.starts_with("threshold: "), "{error}");
+    }
+}
+
+#[test]
+fn noise_is_counted_where_it_is_uploaded_and_exact_sums_are_refused_beside_it() {
+    let privacy = Privacy { epsilon: 1.0, delta: 1e-6, rows_per_unit: 1 };
+    let agreement = Agreement { privacy: Some(privacy), ..agreement(3, 2, 6) };
+    let (mut parties, _) = ready(&agreement);
+    let rho = arras_rounds::privacy::rho(privacy.epsilon, privacy.delta).unwrap();
+    let values = integers(&agreement);
+    let mut ask = |round, noise| {
+        let opened = parties[0].open(Opening { noise, ..opening(round, 1) })?;
+        parties[1].upload(&opened, DATA, |_| Ok(values.clone())).map(drop)
+    };
+    let half = Some(Noise { rho: rho / 2.0, honest: 3 });
+    ask(1, half).unwrap();
+    ask(2, half).unwrap();
+    // Neither upload was followed by a share, and yet others may have opened both sums.
+    assert!(matches!(refusal(ask(3, half).unwrap_err()), Refusal::Budget { .. }));
+    assert!(matches!(refusal(ask(4, None).unwrap_err()), Refusal::NotAgreed { .. }));
 }

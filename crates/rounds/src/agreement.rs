@@ -56,7 +56,7 @@ pub struct Agreement {
     pub rows: u32,
     /// Number of parties, all of which hold key shares.
     pub parties: u32,
-    /// Shares that a decryption needs.
+    /// Shares that a decryption needs, from more than half of the parties.
     pub threshold: u32,
     /// Uploads that a round needs, at least [`MIN_EXACT_UPLOADS`] unless every release is noisy.
     pub quorum: u32,
@@ -117,6 +117,11 @@ impl Agreement {
             if !(low..=high).contains(&value) {
                 return Err(Error::invalid(field, format!("{value} is outside {low}..={high}")));
             }
+        }
+        // Two sums are opened by two sets of share holders: one has to be in both, to refuse the second.
+        if 2 * self.threshold <= self.parties {
+            let reason = format!("{} of {} parties, more than half are needed", self.threshold, self.parties);
+            return Err(Error::invalid("threshold", reason));
         }
         if !(self.row_bound.is_finite() && self.row_bound > 0.0) {
             return Err(Error::invalid("row_bound", format!("{} is not a number above 0", self.row_bound)));

@@ -1,14 +1,17 @@
-//! The release rule: what a holder of a key share demands before it answers. The coordinator is not trusted with it.
+//! The release rule: what a party demands before it uploads, and what a holder of a key share demands before it answers. The
+//! coordinator is not trusted with it, and neither are the share holders of others: what leaves a party is its upload.
 //!
 //! 1. The accepted set is fixed and signed: every upload in it bears its sender's signature over this opening, and one in this
 //!    party's name is the one it made.
 //! 2. An exact sum has at least three uploads, and the quorum of the agreement.
 //! 3. A share is given once per (round, attempt): the masks of an attempt never serve two accepted sets or sums.
 //! 4. All exact sums of a key epoch are over the same members and, at this party, the same data; of each kind there is one.
-//!    A difference of two sums is a sum over their difference.
-//! 5. Sums with noise compose: their epsilon together stays within the agreement.
+//!    A difference of two sums is a sum over their difference. Two sets of share holders have one in common, who knows
+//!    of both ([`Agreement::check`](crate::Agreement::check) sees to that); a party's own data are fixed by its first exact upload.
+//! 5. Sums with noise compose: the epsilon of a party's uploads together stays within the agreement, and so does that of its shares.
+//!    Where noise was agreed on there are no exact sums.
 
-use crate::agreement::{MIN_EXACT_UPLOADS, Roster, short};
+use crate::agreement::{Agreement, MIN_EXACT_UPLOADS, Roster, short};
 use crate::message::{Message, Opening, Proposal, Purpose, Upload};
 use crate::privacy;
 use crate::{Error, Refusal, Result};
@@ -34,6 +37,71 @@ pub struct Release {
     pub members: Vec<u32>,
     /// What stands for this party's data.
     pub data: [u8; 32],
+}
+
+/// What a party knows when it is asked for an upload. It may never be asked for a share of the sum.
+#[derive(Debug, Clone, Copy)]
+pub struct Contributor<'a> {
+    /// The agreement.
+    pub agreement: &'a Agreement,
+    /// What stands for its data.
+    pub data: [u8; 32],
+    /// Everything it uploaded in this epoch, whatever became of it.
+    pub history: &'a [Contribution],
+}
+
+/// An upload that this party made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Contribution {
+    /// What stands for the data.
+    pub data: [u8; 32],
+    /// zCDP of the noise, or nothing for an exact upload.
+    pub rho: Option<f64>,
+}
+
+impl Contributor<'_> {
+    /// Applies the rule to an opening that was not answered yet. The contribution that comes back has to be stored before the
+    /// upload is sent.
+    ///
+    /// # Errors
+    /// [`Refusal::SecondRelease`] for other data than those of an earlier exact upload; [`Refusal::Budget`].
+    pub fn check(&self, opening: &Opening) -> Result<Contribution> {
+        let exact = self.history.iter().find(|earlier| earlier.rho.is_none());
+        match (opening.noise, exact) {
+            (Some(noise), _) => {
+                let spent = self.history.iter().filter_map(|earlier| earlier.rho).sum::<f64>();
+                check_budget(self.agreement, spent + noise.rho)?;
+            }
+            (None, Some(earlier)) if earlier.data != self.data => {
+                let [before, now] = [&earlier.data, &self.data].map(|data| format!("data {}", short(data)));
+                return Err(Refusal::SecondRelease { round: opening.round, before, now }.into());
+            }
+            (None, _) => {}
+        }
+        Ok(Contribution { data: self.data, rho: opening.noise.map(|noise| noise.rho) })
+    }
+}
+
+impl Contribution {
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.array(&self.data);
+        w.flag(self.rho.is_some());
+        w.f64(self.rho.unwrap_or_default());
+        w.into_bytes()
+    }
+
+    /// Reads [`encode`](Self::encode).
+    ///
+    /// # Errors
+    /// Whatever is wrong with a field.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = Reader::new(bytes);
+        let (data, has_noise, rho) = (r.array("data")?, r.flag("noise")?, r.finite_f64("rho")?);
+        r.finish()?;
+        Ok(Contribution { data, rho: has_noise.then_some(rho) })
+    }
 }
 
 /// What a party knows when it is asked for a share.
@@ -149,23 +217,26 @@ impl Holder<'_> {
                 }
                 Ok(())
             }),
-            Some(rho) => self.check_budget(rho),
+            Some(rho) => {
+                let spent = self.history.iter().filter_map(|release| release.rho).sum::<f64>();
+                check_budget(&self.roster.agreement, spent + rho)
+            }
         }
     }
+}
 
-    fn check_budget(&self, rho: f64) -> Result<()> {
-        let Some(privacy) = self.roster.agreement.privacy else {
-            return refuse("noise", "was not agreed on".to_owned());
-        };
-        let spent: f64 = self.history.iter().filter_map(|release| release.rho).sum();
-        let epsilon = privacy::epsilon(spent + rho, privacy.delta)?;
-        // The limit was turned into a rho and back: allow for the rounding of that.
-        if epsilon > privacy.epsilon * (1.0 + 1e-9) {
-            let [needed, limit] = [epsilon, privacy.epsilon].map(|value| format!("{value:.4}"));
-            return Err(Refusal::Budget { needed, limit }.into());
-        }
-        Ok(())
+/// That a rho in all, converted, stays within the agreement.
+fn check_budget(agreement: &Agreement, rho: f64) -> Result<()> {
+    let Some(privacy) = agreement.privacy else {
+        return refuse("noise", "was not agreed on".to_owned());
+    };
+    let epsilon = privacy::epsilon(rho, privacy.delta)?;
+    // The limit was turned into a rho and back: allow for the rounding of that.
+    if epsilon > privacy.epsilon * (1.0 + 1e-9) {
+        let [needed, limit] = [epsilon, privacy.epsilon].map(|value| format!("{value:.4}"));
+        return Err(Refusal::Budget { needed, limit }.into());
     }
+    Ok(())
 }
 
 /// What is asked, whatever the round and attempt.
