@@ -32,6 +32,27 @@ pub enum Error {
     /// Features or tiles were refused.
     #[error(transparent)]
     Fit(#[from] arras_fit::Error),
+    /// A device failed, or shapes do not fit.
+    #[error(transparent)]
+    Ring(#[from] arras_rns::Error),
+    /// Polynomials, parameters or a device were refused.
+    #[error(transparent)]
+    Ckks(#[from] arras_ckks::Error),
+    /// A query, a reply or a head was refused.
+    #[error(transparent)]
+    Heads(#[from] arras_heads::Error),
+    /// Keys or ciphertexts were refused.
+    #[error(transparent)]
+    Secret(#[from] arras_secret::Error),
+    /// An agreement or a message was refused, or a party refused.
+    #[error(transparent)]
+    Rounds(#[from] arras_rounds::Error),
+    /// A party failed or refused.
+    #[error(transparent)]
+    Federated(#[from] arras_federated::Error),
+    /// Bytes that are damaged.
+    #[error(transparent)]
+    Wire(#[from] arras_wire::Error),
 }
 
 impl Error {

@@ -6,6 +6,7 @@
 //! - [`metrics`]: PSNR, SSIM, NMI and LPIPS, equal to the packages that the field uses.
 //! - [`attacks`]: plain functions, one module per attack, from what a party sees to reconstructions or scores.
 //! - [`Finding`]: one row of the report; [`Audit`]: all of them, the document `arras-audit/1`.
+//! - [`rows`]: tokens with classes, the material of the attacks on models.
 //! - [`quality`]: the best guess that ignores the victim, and reconstructions beside it.
 //! - [`scene`], [`regression`]: an attacker that learns on pictures of its own.
 //! - [`network`], [`picture`]: a transformer with gradients, pictures as it takes them.
@@ -23,6 +24,7 @@ pub mod quality;
 mod random;
 pub mod regression;
 pub mod report;
+pub mod rows;
 mod run;
 pub mod scene;
 mod source;
@@ -32,5 +34,6 @@ pub use error::{Error, Result};
 pub use finding::{Attack, Audit, Finding, Picture, SCHEMA, Score, Verdict};
 pub use image::Image;
 pub use random::Random;
+pub use rows::Rows;
 pub use run::{Plan, Subject, Watch, run};
 pub use source::Source;

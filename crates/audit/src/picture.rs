@@ -102,8 +102,7 @@ pub fn tiles(preprocessor: &Preprocessor, seed: u64, count: usize) -> Result<Vec
         TileSet { seed, per_class: count.div_ceil(3), patients: count.div_ceil(24), sites: 3, size: side };
     (0..count)
         .map(|index| {
-            // The set lists class after class.
-            let tile = set.tile((index % 3) * set.per_class + index / 3)?;
+            let tile = set.tile(index)?;
             let picture = RgbImage::from_raw(side as u32, side as u32, tile.rgb)
                 .ok_or_else(|| Error::invalid("tile", "its bytes are not its size"))?;
             sample(preprocessor, &picture.into(), tile.class)

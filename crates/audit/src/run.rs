@@ -11,17 +11,21 @@ use arras_wire::file::{Access, write_atomically};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::attacks::adversarial::{Twin, WhiteBox};
 use crate::attacks::aggregate::Privacy;
 use crate::attacks::closed_form::Precision;
 use crate::attacks::matching::Descent;
-use crate::attacks::{aggregate, ciphertext, closed_form, decoder, logits, matching};
+use crate::attacks::{
+    adversarial, aggregate, ciphertext, closed_form, decoder, differencing, head, key, logits, matching,
+    membership, single,
+};
 use crate::metrics::Lpips;
 use crate::network::Network;
 use crate::picture::{Sample, Scale};
 use crate::quality::{Guesses, scores};
 use crate::scene::{Inverted, Scene};
 use crate::source::Source;
-use crate::{Attack, Audit, Error, Finding, Image, Picture, Result, SCHEMA, Verdict, report};
+use crate::{Attack, Audit, Error, Finding, Image, Picture, Result, Rows, SCHEMA, Verdict, report};
 
 /// Victims shown in the report, for each row.
 const SHOWN: usize = 4;
@@ -33,6 +37,12 @@ const GUESSED_FROM: usize = 16;
 const BATCH: usize = 32;
 /// Privacy budgets of the rows with noise.
 const BUDGETS: [Privacy; 2] = [Privacy { epsilon: 8.0, delta: 1e-6 }, Privacy { epsilon: 1.0, delta: 1e-6 }];
+
+/// Largest changes of a picture's values by descent.
+const RADII: [f32; 2] = [1.0 / 255.0, 4.0 / 255.0];
+/// Pictures that are changed, and pictures that the head which they fool is fitted to.
+const FOOLED: usize = 12;
+const FOOLED_BY: usize = 150;
 
 /// Which attacks, how large.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,11 +222,79 @@ impl<'a> World<'a> {
                     return Ok(vec![row.judged(false, "The pictures have no classes to fit a head to.")]);
                 }
                 self.on_tokens(attack.name(), |t| {
-                    logits::run(&t.scene, &head(&t.own, &t.own_classes)?, &t.own, &t.victims)
+                    logits::run(&t.scene, &head_of(&t.own, &t.own_classes)?, &t.own, &t.victims)
                 })
             }
-            _ => Ok(Vec::new()),
+            Attack::Key => self.on_nothing(attack, key::findings),
+            Attack::Membership => self.on_rows(attack, membership::findings),
+            Attack::Head => self.on_rows(attack, head::findings),
+            Attack::Differencing => self.on_rows(attack, differencing::findings),
+            Attack::Single => self.on_rows(attack, single::findings),
+            Attack::Adversarial => self.adversarial(),
         }
+    }
+
+    /// Attacks that make all they need.
+    fn on_nothing(
+        &self,
+        attack: Attack,
+        run: impl FnOnce(u64) -> Result<Vec<Finding>>,
+    ) -> Result<Vec<Finding>> {
+        self.watch.begin(attack.name(), 1);
+        let rows = run(self.plan.seed);
+        self.watch.step();
+        rows
+    }
+
+    /// Attacks on tokens with classes, no matter of which pictures.
+    fn on_rows(
+        &mut self,
+        attack: Attack,
+        run: impl FnOnce(&Rows, u64) -> Result<Vec<Finding>>,
+    ) -> Result<Vec<Finding>> {
+        let class_count = self.subject.source.classes();
+        if class_count < 2 {
+            let row = Finding::new(attack, "a head", "whoever has it", "none", self.plan.seed);
+            return Ok(vec![row.judged(false, "The pictures have no classes to fit a head to.")]);
+        }
+        let tokens = self.tokens()?;
+        let rows = Rows {
+            dimension: tokens.own.first().map_or(0, Vec::len),
+            values: tokens.own.concat(),
+            classes: tokens.own_classes.clone(),
+            class_count,
+        };
+        self.on_nothing(attack, |seed| run(&rows, seed))
+    }
+
+    /// On the model that was given, or on a small one with random weights, which is as easily fooled.
+    fn adversarial(&mut self) -> Result<Vec<Finding>> {
+        let seed = self.plan.seed;
+        let small;
+        let (vit, model) = match self.subject.model {
+            Some(folder) => (self.subject.vit, Tensors::load(folder)?),
+            None => {
+                let architecture = small_architecture();
+                small = Vit::random(&architecture, seed, &arras_vit::Device::Cpu)?;
+                (&small, Tensors::random(&architecture, seed)?)
+            }
+        };
+        let (victims, own) = self.subject.source.limits(FOOLED, FOOLED_BY);
+        let own = self.subject.source.own(vit.preprocessor(), own)?;
+        let victims = images(&self.subject.source.victims(vit.preprocessor(), victims)?);
+        let network = Network::new(model, self.subject.source.classes().max(2), seed, &Device::Cpu)?;
+        let twin = Twin { vit, network: &network };
+        let tokens = twin.tokens(&images(&own))?;
+        let classes: Vec<usize> = own.iter().map(|sample| sample.class).collect();
+        let head = head_of(&tokens, &classes)?;
+        self.watch.begin(Attack::Adversarial.name(), RADII.len());
+        let mut rows = Vec::new();
+        for radius in RADII {
+            let settings = adversarial::Settings { radius, steps: 10, seed };
+            rows.extend(adversarial::of_pipeline(&twin, &head, &victims, &settings)?);
+            self.watch.step();
+        }
+        Ok(rows)
     }
 
     fn tokens(&mut self) -> Result<&Tokens<'a>> {
@@ -345,17 +423,7 @@ impl<'a> World<'a> {
     }
 
     fn matching(&mut self) -> Result<Vec<Finding>> {
-        let trunk = Trunk {
-            image: Size::square(64),
-            patch: Size::square(8),
-            width: 128,
-            depth: 4,
-            heads: 4,
-            activation: Activation::Gelu,
-            layer_norm_eps: 1e-12,
-            qkv_bias: true,
-        };
-        let model = Tensors::random(&Architecture::Vit(trunk, 512), self.plan.seed)?;
+        let model = Tensors::random(&small_architecture(), self.plan.seed)?;
         let largest = self.plan.batch_sizes.iter().copied().max().unwrap_or(1);
         let gradients = Gradients::new(self, model, largest.max(2))?;
         let descent = Descent { iterations: self.plan.iterations, ..Descent::default() };
@@ -395,6 +463,21 @@ impl<'a> World<'a> {
         }
         Ok(rows)
     }
+}
+
+/// A transformer whose gradients take milliseconds.
+fn small_architecture() -> Architecture {
+    let trunk = Trunk {
+        image: Size::square(64),
+        patch: Size::square(8),
+        width: 128,
+        depth: 4,
+        heads: 4,
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        qkv_bias: true,
+    };
+    Architecture::Vit(trunk, 512)
 }
 
 fn batch_of(size: usize) -> String {
@@ -506,7 +589,7 @@ fn picture(folder: &Path, name: &str, images: [&Image; 3]) -> Result<Picture> {
 }
 
 /// A ridge head on the attacker's own labelled tokens: as good as any for what its logits show.
-fn head(tokens: &[Vec<f32>], classes: &[usize]) -> Result<Head> {
+fn head_of(tokens: &[Vec<f32>], classes: &[usize]) -> Result<Head> {
     let features = Features {
         dimension: tokens.first().map_or(0, Vec::len),
         values: tokens.concat(),

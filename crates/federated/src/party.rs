@@ -355,11 +355,14 @@ impl<B: Backend, J: Journal> Party<B, J> {
     /// before [`upload`](Self::upload).
     ///
     /// # Errors
-    /// [`Refusal::EarlierEpoch`] if the release rule forbids it; an opening that is not the receiver's; the journal.
+    /// [`Refusal::EarlierEpoch`] or [`Refusal::Budget`] if the release rule forbids it; an opening that is not the receiver's;
+    /// the journal.
     pub fn contribute(&mut self, opening: &[u8], data: [u8; 32]) -> Result<()> {
         let roster = self.roster()?;
         let opening = self.opening(&roster, opening)?;
-        let contribution = rule::contribution(&roster, &opening, data, &self.memory.past)?;
+        let mut earlier = stored_releases(&self.journal, CONTRIBUTIONS)?;
+        earlier.retain(|other| (other.round, other.attempt) != (opening.round, opening.attempt));
+        let contribution = rule::contribution(&roster, &opening, data, &self.memory.past, &earlier)?;
         let name = format!("{CONTRIBUTIONS}{:06}/{:06}", opening.round, opening.attempt);
         Ok(self.journal.put(&name, &contribution.encode())?)
     }

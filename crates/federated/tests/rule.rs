@@ -465,3 +465,35 @@ fn exact_sums_are_refused_for_two_and_for_groups_that_need_not_meet() {
     let message = agreement(4, 2, 6).check().unwrap_err().to_string();
     assert!(message.starts_with("threshold: 2 of 4 parties: exact sums need more than half"), "{message}");
 }
+
+#[test]
+fn changed_data_are_not_contributed_within_an_epoch() {
+    let mut world = World::new(4, 3);
+    let first = world.parties[0].open(opening(1, 1)).unwrap();
+    // The fourth gives no share: its uploads are all that it decides on.
+    world.parties[3].contribute(&first, DATA).unwrap();
+    world.parties[3].contribute(&first, DATA).unwrap();
+    let second = world.parties[0].open(opening(2, 1)).unwrap();
+    let error = world.parties[3].contribute(&second, [2; 32]).unwrap_err();
+    assert!(matches!(refusal(error), Refusal::EarlierEpoch { .. }));
+    world.parties[3].contribute(&second, DATA).unwrap();
+}
+
+#[test]
+fn noise_is_counted_where_it_is_uploaded_and_exact_sums_are_refused_beside_it() {
+    let privacy = Privacy { epsilon: 1.0, delta: 1e-6, rows_per_unit: 1 };
+    let agreement = Agreement { privacy: Some(privacy), ..agreement(3, 2, 6) };
+    let mut coordinator = support::coordinator(&agreement);
+    let mut parties = made_ready(parties(&agreement), &mut coordinator);
+    let rho = arras_rounds::privacy::rho(privacy.epsilon, privacy.delta).unwrap();
+    let mut ask = |round, noise| {
+        let opened = parties[0].open(Opening { noise, ..opening(round, 1) })?;
+        parties[1].contribute(&opened, DATA)
+    };
+    let half = Some(Noise { rho: rho / 2.0, honest: 3 });
+    ask(1, half).unwrap();
+    ask(2, half).unwrap();
+    // Neither upload was followed by a share, and yet others may have opened both sums.
+    assert!(matches!(refusal(ask(3, half).unwrap_err()), Refusal::Budget { .. }));
+    assert!(matches!(refusal(ask(4, None).unwrap_err()), Refusal::NotAgreed { .. }));
+}

@@ -404,6 +404,8 @@ impl Opening {
             {
                 return refuse("noise", format!("of rho {} from {} honest parties", noise.rho, noise.honest));
             }
+        } else if agreement.privacy.is_some() {
+            return refuse("opening", "asks for an exact sum where noise was agreed on".to_owned());
         } else if agreement.quorum < crate::agreement::MIN_EXACT_UPLOADS {
             return refuse("opening", "asks for an exact sum of fewer than three uploads".to_owned());
         }

@@ -6,7 +6,9 @@
 //! 3. A share is given once per (round, attempt): the masks of an attempt never serve two accepted sets or sums.
 //! 4. All exact sums of a key epoch are over the same members and, at this party, the same data; of each kind there is one.
 //!    A difference of two sums is a sum over their difference.
-//! 5. Sums with noise compose: their epsilon together stays within the agreement, over all epochs.
+//!    A party's own data are fixed by its first exact upload, whether or not it is ever asked for a share.
+//! 5. Sums with noise compose: their epsilon together stays within the agreement, over all epochs. So does that of a party's uploads
+//!    in an epoch. Where noise was agreed on there are no exact sums.
 //! 6. What rule 4 says holds between epochs too: data that entered an exact sum enters a later one only if members, data and
 //!    question are the same. A party checks this before it uploads and before it gives a share.
 //! 7. Nothing of a revoked party is summed, and none of its shares is counted on.
@@ -99,16 +101,28 @@ impl Past {
     }
 }
 
-/// What a contribution is stored as: a release to the whole roster that no proposal was made for.
+/// What a contribution is stored as: a release to the whole roster that no proposal was made for. `earlier` are the other
+/// contributions of this epoch: who opened their sums without this party's share is not known to it.
 ///
 /// # Errors
 /// [`Refusal::EarlierEpoch`] if the sum would be exact and differs in roster, data or question from one that this party's
-/// data entered in an earlier epoch.
-pub fn contribution(roster: &Roster, opening: &Opening, data: [u8; 32], past: &[Past]) -> Result<Release> {
+/// data entered before; [`Refusal::Budget`] if the noisy ones would cost too much.
+pub fn contribution(
+    roster: &Roster,
+    opening: &Opening,
+    data: [u8; 32],
+    past: &[Past],
+    earlier: &[Release],
+) -> Result<Release> {
     let members: Vec<u32> = (0..roster.agreement.parties).collect();
     let contribution = release(roster, opening, [0; 32], members, data)?;
     let all = names(roster, &contribution.members);
     past.iter().filter(|past| !past.is_release).try_for_each(|past| past.check(&contribution, &all))?;
+    earlier.iter().try_for_each(|earlier| Past::of(earlier, roster, false).check(&contribution, &all))?;
+    if let Some(rho) = contribution.rho {
+        let spent: f64 = earlier.iter().filter_map(|earlier| earlier.rho).sum();
+        check_budget(&roster.agreement, spent + spent_before(past) + rho)?;
+    }
     Ok(contribution)
 }
 
@@ -255,23 +269,26 @@ impl Holder<'_> {
                 }
                 Ok(())
             }),
-            Some(rho) => self.check_budget(rho),
+            Some(rho) => {
+                let spent: f64 = self.history.iter().filter_map(|release| release.rho).sum();
+                check_budget(&self.roster.agreement, spent + spent_before(self.past) + rho)
+            }
         }
     }
+}
 
-    fn check_budget(&self, rho: f64) -> Result<()> {
-        let Some(privacy) = self.roster.agreement.privacy else {
-            return refuse("noise", "was not agreed on".to_owned());
-        };
-        let spent: f64 = self.history.iter().filter_map(|release| release.rho).sum();
-        let epsilon = privacy::epsilon(spent + spent_before(self.past) + rho, privacy.delta)?;
-        // The limit was turned into a rho and back: allow for the rounding of that.
-        if epsilon > privacy.epsilon * (1.0 + 1e-9) {
-            let [needed, limit] = [epsilon, privacy.epsilon].map(|value| format!("{value:.4}"));
-            return Err(Refusal::Budget { needed, limit }.into());
-        }
-        Ok(())
+/// That a rho in all, converted, stays within the agreement.
+fn check_budget(agreement: &Agreement, rho: f64) -> Result<()> {
+    let Some(privacy) = agreement.privacy else {
+        return refuse("noise", "was not agreed on".to_owned());
+    };
+    let epsilon = privacy::epsilon(rho, privacy.delta)?;
+    // The limit was turned into a rho and back: allow for the rounding of that.
+    if epsilon > privacy.epsilon * (1.0 + 1e-9) {
+        let [needed, limit] = [epsilon, privacy.epsilon].map(|value| format!("{value:.4}"));
+        return Err(Refusal::Budget { needed, limit }.into());
     }
+    Ok(())
 }
 
 /// What is asked, whatever the round and attempt.

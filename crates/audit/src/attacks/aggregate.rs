@@ -4,9 +4,10 @@
 //! Two kinds: sums of k tokens, which the published system decrypts, and the sums over rows that a ridge head is fitted
 //! from (the Gram matrix and the sums of each class), which this one decrypts.
 //!
-//! The Gram matrix of m rows has rank m. As long as m stays below the dimension, a row x lies in its range, or does not:
-//! its leverage `x^T G^+ x` is 1 for rows that are in the sum and less for all others, which names every member among
-//! candidates. Noise of differential privacy is regularised away by its size, as an attacker would who knows it.
+//! The leverage `x^T (G + r)^-1 x` of a row in the Gram matrix G is h / (1 + h) if the row is in the sum, h being what it
+//! is without it, and h if not. As long as m rows are fewer than dimensions, h is that of a row outside the range of G,
+//! without bound as r goes to zero: every member among candidates is named. Noise of differential privacy is met by an r
+//! of its size, as an attacker would who knows it.
 
 use arras_fit::ridge::Problem;
 use arras_fit::statistics::Statistics;
@@ -115,7 +116,8 @@ pub fn of_statistics(
     let values: Vec<f64> = found.S().column_vector().iter().copied().collect();
     // The noise has a norm of about 2 sigma sqrt(D).
     let ridge = (RANK * values.last().copied().unwrap_or(0.0)).max(2.0 * sigma * (dimension as f64).sqrt());
-    let leverages = |rows: &[Vec<f32>]| -> Vec<f64> {
+    // Negated: members have the smaller ones.
+    let scores = |rows: &[Vec<f32>]| -> Vec<f64> {
         let extended = Mat::from_fn(rows.len(), dimension + 1, |row, at| {
             rows[row].get(at).map_or(1.0, |&value| value.into())
         });
@@ -123,9 +125,9 @@ pub fn of_statistics(
         let leverage = |row: usize| -> f64 {
             values.iter().enumerate().map(|(at, v)| along[(row, at)].powi(2) / (v.max(0.0) + ridge)).sum()
         };
-        (0..rows.len()).map(leverage).collect()
+        (0..rows.len()).map(|row| -leverage(row)).collect()
     };
-    let score = auc(&leverages(members), &leverages(others), seed)?;
+    let score = auc(&scores(members), &scores(others), seed)?;
     let what = format!("Gram matrix of {} images", members.len());
     let party = "receiver of the decrypted statistics";
     let mut finding = Finding::new(Attack::Aggregate, &what, party, &Privacy::name(privacy), seed)

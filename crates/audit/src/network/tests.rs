@@ -1,5 +1,6 @@
-use arras_vit::Vit;
 use arras_vit::config::{Size, Trunk};
+use arras_vit::preprocess::Steps;
+use arras_vit::{Preprocessor, Vit};
 
 use super::*;
 
@@ -19,6 +20,8 @@ fn small(dinov2: bool) -> Architecture {
 
 fn network(architecture: &Architecture) -> Network {
     let mut model = Tensors::random(architecture, 3).unwrap();
+    // A Dinov2Model without a configuration takes 224 pixels.
+    model.preprocessor = Preprocessor::new(Steps::for_family(&small(false)), architecture).unwrap();
     // Weights that are large enough for attention and activations to matter.
     for tensor in &mut model.tensors {
         tensor.values.iter_mut().for_each(|value| *value *= if value.abs() < 0.05 { 8.0 } else { 1.0 });
