@@ -3,7 +3,7 @@
 use arras_cpu::Cpu;
 use arras_cuda::{Cuda, DriverError, Images, NvidiaDriver};
 use arras_rns::backend::{Conversion, IntegerMatrix, Multiplicands};
-use arras_rns::switching::{KeySwitchParts, ModDownParts};
+use arras_rns::switching::{Image, KeySwitchParts, ModDownParts};
 use arras_rns::{
     Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Packing, Positions, PreparedView,
     Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut,
@@ -600,6 +600,26 @@ impl<C: Backend, G: Backend> Backend for Device<C, G> {
             let (mut first, mut second) = (first.try_map(side::of_mut)?, second.try_map(side::of_mut)?);
             let (queue, tables, key) = (side::of(queue)?, side::of(tables)?, side::of(key)?);
             backend.key_switch_parts(queue, tables, &mut parts, key, [&mut first, &mut second], &d)
+        })
+    }
+
+    fn key_switch_automorphism_parts(
+        &self,
+        queue: &Self::Queue,
+        tables: &Self::Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        key: &Self::Prepared,
+        out: [&mut ViewMut<'_, Self, Evaluation>; 2],
+        mut image: Image<'_, '_, Self>,
+    ) -> Result<()> {
+        let [first, second] = out;
+        on!(self, backend => {
+            let mut parts = parts.try_map(side::of_mut, side::of)?;
+            let image = image.try_map(side::of, side::of_mut)?;
+            let (mut first, mut second) = (first.try_map(side::of_mut)?, second.try_map(side::of_mut)?);
+            let (queue, tables, key) = (side::of(queue)?, side::of(tables)?, side::of(key)?);
+            let out = [&mut first, &mut second];
+            backend.key_switch_automorphism_parts(queue, tables, &mut parts, key, out, image)
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arras_rns::poly::Extent;
-use arras_rns::switching::{KeySwitchParts, ModDownParts};
+use arras_rns::switching::{Image, KeySwitchParts, ModDownParts};
 use arras_rns::{
     Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Modulus, Packing, Positions,
     PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, Storage, View, ViewMut, check,
@@ -725,6 +725,22 @@ impl Backend for Cpu {
             switching::key_switch(queue, tables, parts, key, out, d)
         } else {
             arras_rns::switching::key_switch(self, queue, tables, parts, key, out, d)
+        }
+    }
+
+    fn key_switch_automorphism_parts(
+        &self,
+        queue: &Queue,
+        tables: &Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        key: &Prepared,
+        out: [&mut ViewMut<'_, Self, Evaluation>; 2],
+        image: Image<'_, '_, Self>,
+    ) -> Result<()> {
+        if switching::by_limbs(queue, parts.coefficients.limbs(), parts.coefficients.batch()) {
+            switching::key_switch_automorphism(queue, tables, parts, key, out, image)
+        } else {
+            arras_rns::switching::key_switch_automorphism(self, queue, tables, parts, key, out, image)
         }
     }
 }

@@ -6,22 +6,22 @@
 //! is complete is divided at once. What lives only from one of these steps to the next is written to the same few rows of
 //! the plan again and again.
 
-use arras_rns::switching::{DigitParts, KeySwitchParts, ModDownParts};
+use arras_rns::switching::{DigitParts, Image, KeySwitchParts, ModDownParts};
 use arras_rns::{
     Coefficient, Domain, Evaluation, Input, LimbSet, PreparedView, Result, View, ViewMut, check,
 };
 
 use crate::backend::{Cpu, rows, rows_mut};
-use crate::kernels::Weighing;
+use crate::kernels::{LimbTable, Weighing};
 use crate::queue::Queue;
 use crate::tables::{Converter, Prepared, Tables};
 
 /// A row with its limb.
 type Row<'a> = (usize, &'a mut [u64]);
 
-/// Target limbs that are converted to together. The digits may not fit the second-level cache; they are read once for
-/// all of a group.
-const GROUP: usize = 4;
+/// Target limbs that are converted to together. Digits do not fit the second-level cache; they are read once for all of a
+/// group.
+const GROUP: usize = 8;
 
 /// The size of groups of `limbs` limbs such that every thread has room and work.
 fn group_size(queue: &Queue, limbs: usize, batch: usize) -> usize {
@@ -151,8 +151,11 @@ pub(crate) fn mod_down(
     let division = Division { tables, limbs, inverse, weighing: Weighing::new(tables, converter), dropped };
     let room = rooms(rows_mut(converted), size);
     queue.for_each_with(room, groups(rows_mut(out), limbs.len(), size), words, |room, (b, mut out)| {
-        let kept = out.iter().map(|(limb, _)| kept[b][limbs.rank(*limb)]).collect::<Vec<_>>();
-        division.divide(0, b, with_limbs(room, &out), kept.into_iter(), &mut out);
+        let converted = with_limbs(room, &out);
+        division.each(0, b, converted, |j, table, converted, inverse| {
+            let (limb, out) = &mut out[j];
+            table.sub_scale(out, Some(kept[b][limbs.rank(*limb)]), converted, inverse);
+        });
         Ok(())
     })
 }
@@ -314,62 +317,143 @@ pub(crate) fn by_limbs(queue: &Queue, limbs: LimbSet, batch: usize) -> bool {
     queue.threads() == 1 || limbs.len() * batch >= 8 * queue.threads()
 }
 
+/// What is done with switched rows: written to the output as they are, or as the automorphism of a ciphertext.
+#[derive(Clone, Copy)]
+enum Finish<'a> {
+    Write,
+    Image { element: usize, c0: &'a [Vec<&'a [u64]>] },
+}
+
 /// See [`Backend::key_switch_parts`]. Leaves neither extended digits nor sums in the plan.
 pub(crate) fn key_switch(
     queue: &Queue,
     tables: &Tables,
     parts: &mut KeySwitchParts<'_, Cpu>,
     key: &Prepared,
-    [first, second]: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
+    out: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
     d: &View<'_, Cpu, Evaluation>,
+) -> Result<()> {
+    switch(queue, tables, parts, key, out, d, Finish::Write)
+}
+
+/// See [`Backend::key_switch_automorphism_parts`]. Leaves no sums in the plan, and digits only if they were there.
+pub(crate) fn key_switch_automorphism(
+    queue: &Queue,
+    tables: &Tables,
+    parts: &mut KeySwitchParts<'_, Cpu>,
+    key: &Prepared,
+    out: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
+    image: Image<'_, '_, Cpu>,
+) -> Result<()> {
+    let c0 = polynomials(&image.c0);
+    let finish = Finish::Image { element: image.element, c0: &c0 };
+    match image.d {
+        Some(d) => switch(queue, tables, parts, key, out, &d, finish),
+        None => switch_digits(queue, tables, parts, key, out, finish),
+    }
+}
+
+fn switch(
+    queue: &Queue,
+    tables: &Tables,
+    parts: &mut KeySwitchParts<'_, Cpu>,
+    key: &Prepared,
+    out: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
+    d: &View<'_, Cpu, Evaluation>,
+    finish: Finish<'_>,
 ) -> Result<()> {
     let KeySwitchParts { digits, coefficients, sums, down } = parts;
     let d = d.clone().with_limbs(coefficients.limbs())?;
-    let (limbs, batch) = (d.limbs(), d.batch());
     check::unary("key_switch", tables, coefficients, &Input::from(d.clone()))?;
     check_key(tables, &digits.iter().map(|d| d.extended.as_view()).collect::<Vec<_>>(), &sums[0], key)?;
     let converters: Vec<_> = digits.iter().map(|digit| (digit.limbs, digit.converter)).collect();
     prepare_digits(queue, tables, coefficients, &d, &converters)?;
     let coefficients = coefficients.as_view();
-    let extension = Extension::new(tables, &converters, limbs, polynomials(&coefficients), polynomials(&d));
+    let extension =
+        Extension::new(tables, &converters, d.limbs(), polynomials(&coefficients), polynomials(&d));
+    let size = group_size(queue, d.limbs().len(), d.batch());
+    let sums = Sums { sums, down, size, rooms: digit_rooms(digits, size) };
+    sums.divide(queue, tables, out, finish, |room, b, sums| extension.sums(b, room, key, sums))
+}
 
-    let ModDownParts { converter, inverse, dropped, converted } = down;
-    let special = dropped.limbs();
-    let [mut dropped, kept] = split(sums, special);
-    // The special limbs first: what they hold is subtracted from all others.
-    let size = group_size(queue, special.len(), batch);
-    let room = digit_rooms(digits, size);
-    let groups = pair_groups(dropped.each_mut().map(|rows| reborrow(rows)), special.len(), size);
-    let words = 2 * batch * special.len() * d.degree();
-    queue.for_each_with(room, groups, words, |room, (b, [mut first, mut second])| {
-        extension.sums(b, room, key, [&mut first, &mut second]);
-        for (limb, row) in first.into_iter().chain(second) {
-            tables.limb(limb).intt(row);
-            finish_digits(tables, limb, row, converter);
+/// [`switch`] with the digits in the plan.
+fn switch_digits(
+    queue: &Queue,
+    tables: &Tables,
+    parts: &mut KeySwitchParts<'_, Cpu>,
+    key: &Prepared,
+    out: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
+    finish: Finish<'_>,
+) -> Result<()> {
+    let KeySwitchParts { digits, sums, down, .. } = parts;
+    let digits: Vec<_> = digits.iter().map(|digit| digit.extended.as_view()).collect();
+    check_key(tables, &digits, &sums[0], key)?;
+    let (all, digits) = (sums[0].limbs(), digits.iter().map(polynomials).collect::<Vec<_>>());
+    let size = group_size(queue, down.converted.limbs().len(), sums[0].batch());
+    let sums = Sums { sums, down, size, rooms: vec![(); queue.threads()] };
+    sums.divide(queue, tables, out, finish, |(), b, [first, second]| {
+        for ((limb, first), (_, second)) in first.iter_mut().zip(second) {
+            let rows: Vec<_> = digits.iter().map(|digit| digit[b][all.rank(*limb)]).collect();
+            tables.limb(*limb).inner_products([first, second], &rows, key.terms(*limb, 0, 2));
         }
-        Ok(())
-    })?;
-
-    let dropped = dropped.map(|rows| by_polynomial(rows.into_iter().map(|(_, row)| &*row), special.len()));
-    let division = Division { tables, limbs, inverse, weighing: Weighing::new(tables, converter), dropped };
-    let size = group_size(queue, limbs.len(), batch);
-    let mut halves = [rows_mut(converted), Vec::new()];
-    halves[1] = halves[0].split_off(batch * limbs.len());
-    let room =
-        digit_rooms(digits, size).into_iter().zip(pair_rooms(kept, size)).zip(pair_rooms(halves, size));
-    let groups = pair_groups([rows_mut(first), rows_mut(second)], limbs.len(), size);
-    let words = 2 * batch * limbs.len() * d.degree();
-    queue.for_each_with(room.collect(), groups, words, |((digits, sums), converted), (b, mut out)| {
-        let [first, second] = sums.each_mut().map(|room| with_limbs(room, &out[0]));
-        let mut sums = [first, second];
-        let [first, second] = &mut sums;
-        extension.sums(b, digits, key, [first, second]);
-        for (c, out) in out.iter_mut().enumerate() {
-            let kept = sums[c].iter().map(|(_, row)| &**row);
-            division.divide(c, b, with_limbs(&mut converted[c], out), kept, out);
-        }
-        Ok(())
     })
+}
+
+/// The sums of a key switch, `size` limbs at a time, with a room for each thread that computes them.
+struct Sums<'s, 'a, R> {
+    sums: &'s mut [ViewMut<'a, Cpu, Evaluation>; 2],
+    down: &'s mut ModDownParts<'a, Cpu>,
+    size: usize,
+    rooms: Vec<R>,
+}
+
+impl<R: Send> Sums<'_, '_, R> {
+    /// Divides by the special primes what `products` writes: the rows of both sums for some limbs of a polynomial.
+    fn divide(
+        mut self,
+        queue: &Queue,
+        tables: &Tables,
+        [first, second]: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
+        finish: Finish<'_>,
+        products: impl Fn(&mut R, usize, [&mut [Row<'_>]; 2]) + Send + Sync,
+    ) -> Result<()> {
+        let Self { sums, down, size, .. } = self;
+        let ModDownParts { converter, inverse, dropped, converted } = down;
+        let (limbs, special, batch) = (first.limbs(), dropped.limbs(), first.batch());
+        let polynomials = 2 * batch * first.degree();
+        let [mut dropped, kept] = split(sums, special);
+        // The special limbs first: what they hold is subtracted from all others.
+        let groups = pair_groups(dropped.each_mut().map(|rows| reborrow(rows)), special.len(), size);
+        let rooms_now = self.rooms.iter_mut().collect();
+        queue.for_each_with(rooms_now, groups, polynomials * special.len(), |own, (b, mut sums)| {
+            let [first, second] = &mut sums;
+            products(own, b, [first, second]);
+            for (limb, row) in sums.into_iter().flatten() {
+                tables.limb(limb).intt(row);
+                finish_digits(tables, limb, row, converter);
+            }
+            Ok(())
+        })?;
+
+        let dropped =
+            dropped.map(|rows| by_polynomial(rows.into_iter().map(|(_, row)| &*row), special.len()));
+        let division =
+            Division { tables, limbs, inverse, weighing: Weighing::new(tables, converter), dropped };
+        let rooms = self.rooms.into_iter().zip(pair_rooms(kept, size)).zip(rooms(rows_mut(converted), size));
+        let groups = pair_groups([rows_mut(first), rows_mut(second)], limbs.len(), size);
+        let work = |((own, kept), converted): &mut ((R, [Vec<&mut [u64]>; 2]), Vec<&mut [u64]>),
+                    (b, mut out): (usize, [Vec<Row<'_>>; 2])| {
+            let [first, second] = kept.each_mut().map(|room| with_limbs(room, &out[0]));
+            let mut kept = [first, second];
+            let [first, second] = &mut kept;
+            products(own, b, [first, second]);
+            for (component, (kept, out)) in kept.iter_mut().zip(&mut out).enumerate() {
+                division.finish(component, b, with_limbs(converted, out), kept, out, finish);
+            }
+            Ok(())
+        };
+        queue.for_each_with(rooms.collect(), groups, polynomials * limbs.len(), work)
+    }
 }
 
 /// The end of a division by dropped primes.
@@ -383,20 +467,45 @@ struct Division<'a, const C: usize> {
 }
 
 impl<const C: usize> Division<'_, C> {
-    /// Subtracts what the dropped limbs stand for from the rows `kept` and divides, for a group of limbs.
-    fn divide<'k>(
+    /// Values of what the dropped limbs stand for, for a group of limbs. Each row is given to `use_row` when it is there,
+    /// with its index and the inverse of the dropped primes.
+    fn each(
         &self,
         component: usize,
         b: usize,
         mut converted: Vec<Row<'_>>,
-        kept: impl Iterator<Item = &'k [u64]>,
-        out: &mut [Row<'_>],
+        mut use_row: impl FnMut(usize, &LimbTable, &[u64], u64),
     ) {
         self.weighing.rows(&mut converted, &self.dropped[component][b]);
-        for ((limb, out), ((_, converted), kept)) in out.iter_mut().zip(converted.into_iter().zip(kept)) {
-            let table = self.tables.limb(*limb);
-            table.ntt(converted);
-            table.sub_scale(out, Some(kept), converted, self.inverse[self.limbs.rank(*limb)]);
+        for (j, (limb, row)) in converted.into_iter().enumerate() {
+            let table = self.tables.limb(limb);
+            table.ntt(row);
+            use_row(j, table, row, self.inverse[self.limbs.rank(limb)]);
         }
+    }
+
+    /// Divides rows of `kept`, and writes what is wanted of them.
+    fn finish(
+        &self,
+        component: usize,
+        b: usize,
+        converted: Vec<Row<'_>>,
+        kept: &mut [Row<'_>],
+        out: &mut [Row<'_>],
+        finish: Finish<'_>,
+    ) {
+        self.each(component, b, converted, |j, table, converted, inverse| {
+            let ((limb, kept), (_, out)) = (&mut kept[j], &mut out[j]);
+            match finish {
+                Finish::Write => table.sub_scale(out, Some(kept), converted, inverse),
+                Finish::Image { element, c0 } => {
+                    table.sub_scale(kept, None, converted, inverse);
+                    if component == 0 {
+                        table.add(kept, None, c0[b][self.limbs.rank(*limb)]);
+                    }
+                    table.automorphism_values(out, kept, element);
+                }
+            }
+        });
     }
 }

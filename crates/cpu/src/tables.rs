@@ -146,8 +146,9 @@ impl Conversion for Converter {
     }
 }
 
-/// Words of an entry of [`Prepared`] that lie together.
-const CHUNK: usize = 64;
+/// Words of an entry of [`Prepared`] that lie together: a cache line, so that a product with several entries reads line
+/// after line.
+const CHUNK: usize = 8;
 
 /// Prepared polynomials, `[limb][N / chunk][entry][chunk]`: a product with several of them reads one stretch of memory
 /// from end to end, where rows would be a power of two apart and compete for the same lines of a cache.

@@ -17,7 +17,7 @@
 
 use std::fmt::Debug;
 
-use crate::switching::{KeySwitchParts, ModDownParts};
+use crate::switching::{Image, KeySwitchParts, ModDownParts};
 use crate::{
     Coefficient, Domain, Error, Evaluation, KeySwitchPlan, LimbSet, ModDownPlan, Result, Ring, SeedLabel,
     View, ViewMut, check, switching,
@@ -582,6 +582,27 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
         Ok(())
     }
 
+    /// An automorphism of a ciphertext: what [`key_switch`](Self::key_switch) makes of its second component, or of the digits
+    /// of it that [`mod_up`](Self::mod_up) left in the plan, plus its first one, and then `X -> X^element`. Hoisted rotations
+    /// differ in the last steps only (Halevi and Shoup, ePrint 2018/244).
+    ///
+    /// Not to be overridden: what is done stands in [`key_switch_automorphism_parts`](Self::key_switch_automorphism_parts).
+    fn key_switch_automorphism(
+        &self,
+        queue: &Self::Queue,
+        tables: &Self::Tables,
+        plan: &mut KeySwitchPlan<Self>,
+        key: &Self::Prepared,
+        out: [&mut ViewMut<'_, Self, Evaluation>; 2],
+        image: Image<'_, '_, Self>,
+    ) -> Result<()> {
+        check::key_switch_automorphism(plan, &out, &image)?;
+        let batch = image.c0.batch();
+        self.key_switch_automorphism_parts(queue, tables, &mut plan.parts(batch)?, key, out, image)?;
+        plan.filled(batch);
+        Ok(())
+    }
+
     // --- the same on the parts of a plan, where fused kernels and backends that wrap another one come in ----------
 
     /// [`mod_down`](Self::mod_down).
@@ -629,5 +650,18 @@ pub trait Backend: Sized + Send + Sync + Debug + 'static {
         d: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
         switching::key_switch(self, queue, tables, parts, key, out, d)
+    }
+
+    /// [`key_switch_automorphism`](Self::key_switch_automorphism).
+    fn key_switch_automorphism_parts(
+        &self,
+        queue: &Self::Queue,
+        tables: &Self::Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        key: &Self::Prepared,
+        out: [&mut ViewMut<'_, Self, Evaluation>; 2],
+        image: Image<'_, '_, Self>,
+    ) -> Result<()> {
+        switching::key_switch_automorphism(self, queue, tables, parts, key, out, image)
     }
 }

@@ -1,6 +1,7 @@
 //! The shape checks that every backend makes before it queues anything.
 
 use crate::backend::{Conversion, IntegerMatrix, Multiplicands};
+use crate::switching::Image;
 use crate::{
     Backend, Coefficient, Domain, Error, Evaluation, Input, KeySwitchPlan, LimbSet, Packing, Positions,
     PreparedView, Quantise, Result, Ring, RingTables, SeedLabel, View, ViewMut,
@@ -102,9 +103,13 @@ pub fn automorphism<B: Backend, D: Domain>(
 ) -> Result<()> {
     output("automorphism", tables, out)?;
     equal("automorphism", "shape of the input", of(input), of_out(out))?;
-    if element.is_multiple_of(2) || element >= 2 * out.degree() {
-        let expected = format!("odd and below {}", 2 * out.degree());
-        return Err(Error::shape("automorphism", "Galois element", element, expected));
+    galois_element("automorphism", element, out.degree())
+}
+
+fn galois_element(operation: &'static str, element: usize, degree: usize) -> Result<()> {
+    if element.is_multiple_of(2) || element >= 2 * degree {
+        let expected = format!("odd and below {}", 2 * degree);
+        return Err(Error::shape(operation, "Galois element", element, expected));
     }
     Ok(())
 }
@@ -191,6 +196,21 @@ pub fn key_switch<B: Backend>(
 ) -> Result<()> {
     let expected = (d.batch(), plan.limbs(), d.degree());
     out.iter().try_for_each(|out| equal("key_switch", "shape of the output", of_out(out), expected))
+}
+
+/// The outputs and operands of [`Backend::key_switch_automorphism`], like those of [`key_switch`].
+pub fn key_switch_automorphism<B: Backend>(
+    plan: &KeySwitchPlan<B>,
+    out: &[&mut ViewMut<'_, B, Evaluation>; 2],
+    image: &Image<'_, '_, B>,
+) -> Result<()> {
+    const NAME: &str = "key_switch_automorphism";
+    galois_element(NAME, image.element, image.c0.degree())?;
+    let batch = image.d.as_ref().map_or(plan.batch(), View::batch);
+    let expected = (batch, plan.limbs(), image.c0.degree());
+    equal(NAME, "shape of the first component", of(&image.c0), expected)?;
+    image.room.iter().try_for_each(|room| equal(NAME, "shape of the room", of_out(room), expected))?;
+    out.iter().try_for_each(|out| equal(NAME, "shape of the output", of_out(out), expected))
 }
 
 /// The entries of [`Backend::matrix`].

@@ -403,9 +403,77 @@ pub fn key_switch<B: Backend>(
     d: &View<'_, B, Evaluation>,
 ) -> Result<()> {
     backend.mod_up_parts(queue, tables, parts, d)?;
+    switch_digits(backend, queue, tables, parts, key, out)
+}
+
+/// What is left of a key switch after [`Backend::mod_up_parts`].
+fn switch_digits<B: Backend>(
+    backend: &B,
+    queue: &B::Queue,
+    tables: &B::Tables,
+    parts: &mut KeySwitchParts<'_, B>,
+    key: &B::Prepared,
+    out: [&mut ViewMut<'_, B, Evaluation>; 2],
+) -> Result<()> {
     backend.gadget_product_parts(queue, tables, parts, key)?;
     let KeySwitchParts { sums, down, .. } = parts;
     let mut out = ViewMut::concat(out.map(|out| out.map::<B>(|buffer| buffer)))?;
     let sums = sums.each_ref().map(|sum| sum.as_view());
     backend.mod_down_parts(queue, tables, down, &mut out, &View::concat(&sums)?)
+}
+
+/// The operands of [`Backend::key_switch_automorphism`].
+#[derive(Debug)]
+pub struct Image<'a, 'm, B: Backend> {
+    /// The automorphism is `X -> X^element`; odd, below 2N.
+    pub element: usize,
+    /// The first component, with the limbs of the plan.
+    pub c0: View<'a, B, Evaluation>,
+    /// The second component; `None` stands for the digits in the plan.
+    pub d: Option<View<'a, B, Evaluation>>,
+    /// Room for what has been switched; it need not be left there.
+    pub room: [ViewMut<'m, B, Evaluation>; 2],
+}
+
+impl<'a, B: Backend> Image<'a, '_, B> {
+    /// The same operands of a backend that wraps, or is wrapped by, this one.
+    ///
+    /// # Errors
+    /// Those of the two functions.
+    pub fn try_map<C: Backend>(
+        &mut self,
+        buffer: impl Fn(&'a B::Buffer) -> Result<&'a C::Buffer>,
+        buffer_mut: impl Fn(&mut B::Buffer) -> Result<&mut C::Buffer>,
+    ) -> Result<Image<'a, '_, C>> {
+        let [first, second] = &mut self.room;
+        Ok(Image {
+            element: self.element,
+            c0: self.c0.try_map(&buffer)?,
+            d: self.d.as_ref().map(|d| d.try_map(&buffer)).transpose()?,
+            room: [first.try_map(&buffer_mut)?, second.try_map(&buffer_mut)?],
+        })
+    }
+}
+
+/// See [`Backend::key_switch_automorphism_parts`]. The automorphism stands last because keys are permuted the other way, and
+/// everything in between commutes with it.
+pub fn key_switch_automorphism<B: Backend>(
+    backend: &B,
+    queue: &B::Queue,
+    tables: &B::Tables,
+    parts: &mut KeySwitchParts<'_, B>,
+    key: &B::Prepared,
+    out: [&mut ViewMut<'_, B, Evaluation>; 2],
+    image: Image<'_, '_, B>,
+) -> Result<()> {
+    let Image { element, c0, d, room: [mut first, mut second] } = image;
+    let room = [&mut first, &mut second];
+    match d {
+        Some(d) => backend.key_switch_parts(queue, tables, parts, key, room, &d)?,
+        None => switch_digits(backend, queue, tables, parts, key, room)?,
+    }
+    backend.add(queue, tables, &mut first, Input::InPlace, &c0)?;
+    let mut out = ViewMut::concat(out.map(|out| out.map::<B>(|buffer| buffer)))?;
+    let switched = View::concat([&first.as_view(), &second.as_view()])?;
+    backend.automorphism(queue, tables, &mut out, &switched, element)
 }

@@ -1,7 +1,8 @@
 //! Products of ciphertexts and automorphisms.
 
 use arras_rns::backend::Backend;
-use arras_rns::{Evaluation, Input, LimbSet, Poly, View, ViewMut};
+use arras_rns::switching::Image;
+use arras_rns::{Evaluation, Input, LimbSet, Poly, View};
 
 use super::{Evaluator, same_batch, same_level};
 use crate::keys::{RELINEARISATION, same_parameters};
@@ -266,54 +267,18 @@ impl<B: Backend> Evaluator<'_, B> {
         }
         let image = |(&element, key): (&usize, Option<&B::Prepared>)| {
             let Some(key) = key else { return self.duplicate(a) };
-            if hoisted {
-                backend.gadget_product(queue, tables, &mut space.plan, key)?;
-                self.divide_sums(a, space)?;
-            } else {
-                self.switch(&c1, key, space)?;
-            }
-            self.finish(a, &c0, element, space)
+            let Space { plan, switched: [first, second], .. } = &mut *space;
+            let room = [first.view_mut().range(0..a.batch())?, second.view_mut().range(0..a.batch())?];
+            let d = (!hoisted).then(|| c1.clone());
+            let image = Image { element, c0: c0.clone(), d, room };
+            let [mut first, mut second] = self.two(a)?;
+            let [mut to_first, mut to_second] = [first.view_mut(), second.view_mut()];
+            let out = [&mut to_first, &mut to_second];
+            backend.key_switch_automorphism(queue, tables, plan, key, out, image)?;
+            drop((to_first, to_second));
+            Ok(Ciphertext { components: vec![first, second], scale: a.scale, seed: None })
         };
         elements.iter().zip(needed).map(image).collect()
-    }
-
-    /// Switches a component from one key to another.
-    fn switch(&self, part: &Part<'_, B>, key: &B::Prepared, space: &mut Space<B>) -> Result<()> {
-        let (backend, queue, tables) = self.parts();
-        let [first, second] = &mut space.switched;
-        let [mut first, mut second] =
-            [first.view_mut().range(0..part.batch())?, second.view_mut().range(0..part.batch())?];
-        Ok(backend.key_switch(queue, tables, &mut space.plan, key, [&mut first, &mut second], part)?)
-    }
-
-    /// Divides the sums in the plan by the special primes.
-    fn divide_sums(&self, a: &Ciphertext<B>, space: &mut Space<B>) -> Result<()> {
-        let (backend, queue, tables) = self.parts();
-        let [first, second] = &mut space.switched;
-        let (sums, down) = space.plan.mod_down_operands()?;
-        let out = [first.view_mut().range(0..a.batch())?, second.view_mut().range(0..a.batch())?];
-        Ok(backend.mod_down(queue, tables, down, &mut ViewMut::concat(out)?, &View::concat(&sums)?)?)
-    }
-
-    /// Adds `c0` to what has been switched, and permutes. The automorphism stands last because the keys are permuted the other
-    /// way, and everything in between commutes with it.
-    fn finish(
-        &self,
-        a: &Ciphertext<B>,
-        c0: &Part<'_, B>,
-        element: usize,
-        space: &mut Space<B>,
-    ) -> Result<Ciphertext<B>> {
-        let (backend, queue, tables) = self.parts();
-        let [first, second] = &mut space.switched;
-        let (mut first, second) = (first.view_mut().range(0..a.batch())?, second.view().range(0..a.batch())?);
-        backend.add(queue, tables, &mut first, Input::InPlace, c0)?;
-        let mut components = self.two(a)?;
-        let mut out = ViewMut::concat(components.each_mut().map(Poly::view_mut))?;
-        let switched = View::concat([&first.as_view(), &second])?;
-        backend.automorphism(queue, tables, &mut out, &switched, element)?;
-        drop(out);
-        Ok(Ciphertext { components: components.into(), scale: a.scale, seed: None })
     }
 }
 

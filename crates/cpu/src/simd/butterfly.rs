@@ -44,11 +44,12 @@ pub(crate) trait Butterflies: Copy + Send + Sync + Debug {
     /// `FACTOR_WORDS` words can be read.
     unsafe fn splat_factor(self, from: *const u64) -> Self::Factor;
 
-    /// One factor per lane.
+    /// The `2 << level` factors of a level inside a pair of vectors, stored word by word
+    /// ([`load_spread`](Lanes::load_spread)).
     ///
     /// # Safety
-    /// `FACTOR_WORDS` vectors can be read.
-    unsafe fn load_factors(self, from: *const u64) -> Self::Factor;
+    /// `FACTOR_WORDS` times as many words can be read.
+    unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> Self::Factor;
 
     /// The lazy product.
     fn multiply(self, x: V<Self>, factor: Self::Factor) -> V<Self>;
@@ -114,9 +115,14 @@ impl Constants52 {
     }
 
     #[inline(always)]
-    unsafe fn load_factors(self, from: *const u64) -> [__m512i; 2] {
+    unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> [__m512i; 2] {
         // SAFETY: the caller's promise.
-        unsafe { [self.lanes.load(from), self.lanes.load(from.add(8))] }
+        unsafe {
+            [
+                self.lanes.load_spread(level, descending, from),
+                self.lanes.load_spread(level, descending, from.add(2 << level)),
+            ]
+        }
     }
 }
 
@@ -167,9 +173,9 @@ impl Butterflies for Lazy52 {
     }
 
     #[inline(always)]
-    unsafe fn load_factors(self, from: *const u64) -> Self::Factor {
+    unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> Self::Factor {
         // SAFETY: the caller's promise.
-        unsafe { self.c.load_factors(from) }
+        unsafe { self.c.load_factors(level, descending, from) }
     }
 
     #[inline(always)]
@@ -247,9 +253,9 @@ impl Butterflies for Harvey52 {
     }
 
     #[inline(always)]
-    unsafe fn load_factors(self, from: *const u64) -> Self::Factor {
+    unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> Self::Factor {
         // SAFETY: the caller's promise.
-        unsafe { self.0.load_factors(from) }
+        unsafe { self.0.load_factors(level, descending, from) }
     }
 
     #[inline(always)]
@@ -328,9 +334,15 @@ impl Butterflies for Wide52 {
     }
 
     #[inline(always)]
-    unsafe fn load_factors(self, from: *const u64) -> Self::Factor {
+    unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> Self::Factor {
         // SAFETY: the caller's promise.
-        unsafe { [0, 1, 2].map(|i| self.0.lanes.load(from.add(8 * i))) }
+        unsafe {
+            [
+                self.0.lanes.load_spread(level, descending, from),
+                self.0.lanes.load_spread(level, descending, from.add(2 << level)),
+                self.0.lanes.load_spread(level, descending, from.add(2 * (2 << level))),
+            ]
+        }
     }
 
     #[inline(always)]
@@ -422,9 +434,14 @@ impl<L: Lanes> Butterflies for Shoup64<L> {
     }
 
     #[inline(always)]
-    unsafe fn load_factors(self, from: *const u64) -> Self::Factor {
+    unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> Self::Factor {
         // SAFETY: the caller's promise.
-        unsafe { [self.lanes.load(from), self.lanes.load(from.add(L::WIDTH))] }
+        unsafe {
+            [
+                self.lanes.load_spread(level, descending, from),
+                self.lanes.load_spread(level, descending, from.add(2 << level)),
+            ]
+        }
     }
 
     #[inline(always)]

@@ -56,18 +56,29 @@ pub(crate) trait Lanes: Copy + Send + Sync + Debug {
     /// The low word of the product.
     fn mul_low(self, a: Self::V, b: Self::V) -> Self::V;
 
+    /// The factors of a level inside a pair of vectors, level 0 being the widest: each of the `2 << level` words at `from` in
+    /// the lanes that [`descend`](Self::descend), or else [`ascend`](Self::ascend), leaves for its block.
+    ///
+    /// # Safety
+    /// So many words can be read.
+    unsafe fn load_spread(self, level: usize, descending: bool, from: *const u64) -> Self::V;
+
     /// From two consecutive vectors to the operands of the widest level inside a vector (`level` 0), or from the results
     /// of one such level to the operands of the next. Which lane holds what is found out by applying this to indices.
     fn descend(self, level: usize, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// From the results of the narrowest level to two consecutive vectors.
     fn leave(self, x: Self::V, y: Self::V) -> (Self::V, Self::V);
-    /// The reverse of [`leave`](Self::leave), which begins an inverse transform.
-    fn enter(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// From two consecutive vectors to the operands of the narrowest level, as if their words stood in reverse order: which
+    /// begins an inverse transform.
+    fn enter_reversed(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// The even and the odd lanes of two consecutive vectors.
     fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// From the results of inverse level `level` (counted from the narrowest) to the operands of the next, or after the
-    /// widest to two consecutive vectors.
+    /// widest to two consecutive vectors in their true order.
     fn ascend(self, level: usize, x: Self::V, y: Self::V) -> (Self::V, Self::V);
+
+    /// A hint that the cache line at `from`, which need not exist, is going to be read.
+    fn prefetch(self, from: *const u64);
 
     /// Keeps the compiler from moving instructions on these vectors across this place: its scheduler would rather finish
     /// one pair after the other, each waiting for itself.
@@ -166,6 +177,27 @@ impl Lanes for Avx512 {
         intrinsics!(_mm512_mullo_epi64(a, b))
     }
 
+    #[inline(always)]
+    unsafe fn load_spread(self, level: usize, descending: bool, from: *const u64) -> __m512i {
+        // SAFETY: the caller's promise; unaligned access is allowed.
+        intrinsics!(match level {
+            0 => {
+                let words = _mm512_castsi128_si512(_mm_loadu_si128(from.cast()));
+                let lanes = if descending {
+                    _mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1)
+                } else {
+                    _mm512_setr_epi64(0, 0, 1, 1, 0, 0, 1, 1)
+                };
+                _mm512_permutexvar_epi64(lanes, words)
+            }
+            1 => {
+                let words = _mm512_castsi256_si512(_mm256_loadu_si256(from.cast()));
+                _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), words)
+            }
+            _ => _mm512_loadu_si512(from.cast()),
+        })
+    }
+
     // With a = a0..a7 and b = b0..b7, one character per pair of lanes:
     //   level 0  x = a01 a23 b01 b23   y = a45 a67 b45 b67
     //   level 1  x = a01 b01 a45 b45   y = a23 b23 a67 b67
@@ -189,10 +221,17 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn enter(self, a: __m512i, b: __m512i) -> (__m512i, __m512i) {
+    fn prefetch(self, from: *const u64) {
+        intrinsics!(_mm_prefetch::<_MM_HINT_T0>(from.cast()));
+    }
+
+    // With a and b reversed, word k of the first vector is b(7-k), of the second a(7-k). Then, backwards from level 2 above:
+    // x = a01 b01 a45 b45, then x = a01 b01 a23 b23, then b and a, reversed.
+    #[inline(always)]
+    fn enter_reversed(self, a: __m512i, b: __m512i) -> (__m512i, __m512i) {
         intrinsics!({
-            let even = _mm512_setr_epi64(0, 2, 8, 10, 4, 6, 12, 14);
-            let odd = _mm512_setr_epi64(1, 3, 9, 11, 5, 7, 13, 15);
+            let even = _mm512_setr_epi64(15, 13, 7, 5, 11, 9, 3, 1);
+            let odd = _mm512_setr_epi64(14, 12, 6, 4, 10, 8, 2, 0);
             (_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b))
         })
     }
@@ -206,7 +245,6 @@ impl Lanes for Avx512 {
         })
     }
 
-    // Backwards from level 2 above: x = a01 b01 a45 b45, then x = a01 b01 a23 b23, then a and b.
     #[inline(always)]
     fn fence(self, r: &mut [__m512i]) {
         let length = r.len();
@@ -226,7 +264,11 @@ impl Lanes for Avx512 {
         intrinsics!(match level {
             0 => (_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y)),
             1 => (_mm512_shuffle_i64x2::<0x44>(x, y), _mm512_shuffle_i64x2::<0xee>(x, y)),
-            _ => (_mm512_shuffle_i64x2::<0x88>(x, y), _mm512_shuffle_i64x2::<0xdd>(x, y)),
+            _ => {
+                let first = _mm512_setr_epi64(15, 14, 11, 10, 7, 6, 3, 2);
+                let second = _mm512_setr_epi64(13, 12, 9, 8, 5, 4, 1, 0);
+                (_mm512_permutex2var_epi64(x, first, y), _mm512_permutex2var_epi64(x, second, y))
+            }
         })
     }
 }
@@ -352,19 +394,42 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn enter(self, a: __m256i, b: __m256i) -> (__m256i, __m256i) {
+    fn prefetch(self, from: *const u64) {
+        intrinsics!(_mm_prefetch::<_MM_HINT_T0>(from.cast()));
+    }
+
+    #[inline(always)]
+    fn enter_reversed(self, a: __m256i, b: __m256i) -> (__m256i, __m256i) {
+        let (high, low) = self.descend(0, b, a);
+        let (odd, even) = self.descend(1, low, high);
+        (even, odd)
+    }
+
+    #[inline(always)]
+    fn unzip(self, a: __m256i, b: __m256i) -> (__m256i, __m256i) {
         let (x, y) = self.descend(0, a, b);
         self.descend(1, x, y)
     }
 
     #[inline(always)]
-    fn unzip(self, a: __m256i, b: __m256i) -> (__m256i, __m256i) {
-        self.enter(a, b)
+    fn ascend(self, level: usize, x: __m256i, y: __m256i) -> (__m256i, __m256i) {
+        if level == 0 {
+            return self.descend(1, x, y);
+        }
+        let (first, second) = self.descend(0, x, y);
+        intrinsics!((_mm256_permute4x64_epi64::<0x1b>(second), _mm256_permute4x64_epi64::<0x1b>(first)))
     }
 
     #[inline(always)]
-    fn ascend(self, level: usize, x: __m256i, y: __m256i) -> (__m256i, __m256i) {
-        self.descend(1 - level, x, y)
+    unsafe fn load_spread(self, level: usize, _: bool, from: *const u64) -> __m256i {
+        // SAFETY: the caller's promise; unaligned access is allowed.
+        intrinsics!(match level {
+            0 => {
+                let words = _mm256_castsi128_si256(_mm_loadu_si128(from.cast()));
+                _mm256_permute4x64_epi64::<0x50>(words)
+            }
+            _ => _mm256_loadu_si256(from.cast()),
+        })
     }
 }
 

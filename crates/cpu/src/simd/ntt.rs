@@ -3,16 +3,19 @@
 //! A forward transform of 2^k words is a few *passes* of up to [`PASS`] levels over columns of vectors, and a *tail* over
 //! blocks of consecutive words: more such levels, and those whose operands share a vector. Passes whose groups exceed
 //! [`BLOCK`] words go over the whole row; the rest is done block by block, in the first-level cache. An inverse
-//! transform is the same backwards. Factors are stored in the order in which the passes meet them.
+//! transform is the same backwards. Factors are stored in the order in which the passes meet them, those inside vectors
+//! only once for both directions and without repetition: the tables of many limbs compete for the caches with the data.
 
 use arras_rns::{Modulus, Ring};
 
-use super::butterfly::{Butterflies, V};
+use super::butterfly::{Butterflies, FactorWords, V};
 use super::lanes::Lanes;
 use crate::memory::Buffer;
 
 /// Levels of a pass, at most.
 const PASS: u32 = 3;
+/// Levels inside vectors, at most.
+const MOST_LEVELS: usize = 3;
 /// Words that stay in the first-level cache together with their factors.
 const BLOCK: usize = 1 << 11;
 
@@ -34,15 +37,6 @@ impl Pass {
     }
 }
 
-/// Factors of one direction of a transform.
-#[derive(Debug)]
-struct Factors {
-    /// Those of passes and of the columns of the tail: pass by pass, group by group, level by level.
-    scalars: Vec<u64>,
-    /// Those of the levels inside vectors, in pairs of vectors: pair by pair, level by level from the widest.
-    vectors: Buffer,
-}
-
 /// Everything a transform of one limb needs.
 #[derive(Debug)]
 pub(crate) struct Transform<B> {
@@ -53,8 +47,16 @@ pub(crate) struct Transform<B> {
     /// How many of them go over the whole row before blocks are taken one by one.
     outer: usize,
     tail: Pass,
-    forward: Factors,
-    inverse: Factors,
+    /// Factors of passes and of the columns of the tail: pass by pass, group by group, level by level.
+    forward: Vec<u64>,
+    /// The same of the inverse transform.
+    inverse: Vec<u64>,
+    /// For each level inside pairs of vectors, from the widest, pair by pair.
+    ///
+    /// The inverse transform takes them as well: the inverse of factor i of m of a level is minus factor m - 1 - i, because
+    /// their exponents add up to N. So it takes the words of each pair, and the pairs, in reverse order, and exchanges the
+    /// operands of the difference.
+    vectors: Vec<Buffer>,
     /// `1/N`.
     degree_inverse: Vec<u64>,
 }
@@ -91,11 +93,11 @@ impl<B: Butterflies> Transform<B> {
         inverse[1] = scaled(inverse[1]);
         let degree_inverse = B::factor_words(q, scaled(1))[..B::FACTOR_WORDS].to_vec();
         let layout = Layout { arithmetic, q, passes: &passes, tail };
-        let descent = layout.lanes_of_levels(true);
-        let ascent = layout.lanes_of_levels(false);
+        let forward = ring.twiddles(limb);
         Some(Self {
-            forward: layout.factors(&ring.twiddles(limb), &descent)?,
-            inverse: layout.factors(&inverse, &ascent)?,
+            vectors: layout.vectors(&forward)?,
+            forward: layout.scalars(&forward),
+            inverse: layout.scalars(&inverse),
             arithmetic,
             degree: ring.degree(),
             passes,
@@ -175,8 +177,7 @@ impl<B: Butterflies> Transform<B> {
             // SAFETY: the caller's promise.
             unsafe {
                 let at = data.add(group * length);
-                let factors =
-                    self.forward.scalars.as_ptr().add(pass.factors + group * pass.group_words::<B>());
+                let factors = self.forward.as_ptr().add(pass.factors + group * pass.group_words::<B>());
                 // The bias is for the first half of the row: of the one group of the first pass.
                 match (pass.levels, pass.before) {
                     (1, 0) => columns::<B, 2, true, true>(self, at, stride, factors),
@@ -202,8 +203,7 @@ impl<B: Butterflies> Transform<B> {
             // SAFETY: the caller's promise.
             unsafe {
                 let at = data.add(group * length);
-                let factors =
-                    self.inverse.scalars.as_ptr().add(pass.factors + group * pass.group_words::<B>());
+                let factors = self.inverse.as_ptr().add(pass.factors + group * pass.group_words::<B>());
                 match (pass.levels, pass.before) {
                     (1, 0) => columns::<B, 2, false, true>(self, at, stride, factors),
                     (2, 0) => columns::<B, 4, false, true>(self, at, stride, factors),
@@ -252,31 +252,34 @@ impl<B: Butterflies> Transform<B> {
     unsafe fn forward_tail_of<const R: usize>(&self, data: *mut u64, start: usize, words: usize) {
         let block = R * B::L::WIDTH;
         let (mut at, end) = (start / block, (start + words) / block);
+        let factors = self.vector_factors();
         // SAFETY: the caller's promise.
         unsafe {
             while at + 2 <= end {
-                self.forward_tail_blocks::<R, 2>(data, at);
+                self.forward_tail_blocks::<R, 2>(data, at, factors);
                 at += 2;
             }
             if at < end {
-                self.forward_tail_blocks::<R, 1>(data, at);
+                self.forward_tail_blocks::<R, 1>(data, at, factors);
             }
         }
     }
 
     /// K blocks of R vectors from number `block` on. Two at a time, because each level of one waits for the level before.
     #[inline(always)]
-    unsafe fn forward_tail_blocks<const R: usize, const K: usize>(&self, data: *mut u64, block: usize) {
+    unsafe fn forward_tail_blocks<const R: usize, const K: usize>(
+        &self,
+        data: *mut u64,
+        block: usize,
+        factors: [*const u64; MOST_LEVELS],
+    ) {
         let (b, lanes, width) = (self.arithmetic, self.arithmetic.lanes(), B::L::WIDTH);
-        let level_words = B::FACTOR_WORDS * width;
         let first = self.tail.before == 0;
         // SAFETY: the caller's promise; there are factors for every block.
         unsafe {
             let at = data.add(block * R * width);
-            let scalars = self.forward.scalars.as_ptr();
+            let scalars = self.forward.as_ptr();
             let scalars = scalars.add(self.tail.factors + block * self.tail.group_words::<B>());
-            let vectors = self.forward.vectors.as_slice().as_ptr();
-            let vectors = vectors.add(block * R / 2 * B::L::LEVELS * level_words);
             let mut r = [[lanes.splat(0); R]; K];
             for k in 0..K {
                 for i in 0..R {
@@ -288,8 +291,10 @@ impl<B: Butterflies> Transform<B> {
             }
             forward_network(b, &mut r, Splats::<K> { from: scalars, words: self.tail.group_words::<B>() });
             for level in 0..B::L::LEVELS {
+                let step = B::FACTOR_WORDS * (2 << level);
+                let factors = factors[level].add(block * R / 2 * step);
                 for pair in 0..K * R / 2 {
-                    let factor = b.load_factors(vectors.add((pair * B::L::LEVELS + level) * level_words));
+                    let factor = b.load_factors(level, true, factors.add(pair * step));
                     let r = r.as_flattened_mut();
                     let (x, y) = lanes.descend(level, r[2 * pair], r[2 * pair + 1]);
                     (r[2 * pair], r[2 * pair + 1]) = b.forward(log2(R) + level, x, y, factor);
@@ -315,14 +320,15 @@ impl<B: Butterflies> Transform<B> {
     ) {
         let block = R * B::L::WIDTH;
         let (mut at, end) = (start / block, (start + words) / block);
+        let factors = self.vector_factors();
         // SAFETY: the caller's promise.
         unsafe {
             while at + 2 <= end {
-                self.inverse_tail_blocks::<R, 2>(data, from, at);
+                self.inverse_tail_blocks::<R, 2>(data, from, at, factors);
                 at += 2;
             }
             if at < end {
-                self.inverse_tail_blocks::<R, 1>(data, from, at);
+                self.inverse_tail_blocks::<R, 1>(data, from, at, factors);
             }
         }
     }
@@ -334,35 +340,36 @@ impl<B: Butterflies> Transform<B> {
         data: *mut u64,
         from: *const u64,
         block: usize,
+        factors: [*const u64; MOST_LEVELS],
     ) {
         let (b, lanes, width) = (self.arithmetic, self.arithmetic.lanes(), B::L::WIDTH);
-        let level_words = B::FACTOR_WORDS * width;
         let last = self.tail.before == 0;
         // SAFETY: the caller's promise; there are factors for every block.
         unsafe {
             let (at, from) = (data.add(block * R * width), from.add(block * R * width));
-            let scalars = self.inverse.scalars.as_ptr();
+            let scalars = self.inverse.as_ptr();
             let scalars = scalars.add(self.tail.factors + block * self.tail.group_words::<B>());
-            let vectors = self.inverse.vectors.as_slice().as_ptr();
-            let vectors = vectors.add(block * R / 2 * B::L::LEVELS * level_words);
             let mut r = [[lanes.splat(0); R]; K];
             for pair in 0..K * R / 2 {
                 let r = r.as_flattened_mut();
                 let x = lanes.load(from.add(2 * pair * width));
                 let y = lanes.load(from.add((2 * pair + 1) * width));
-                (r[2 * pair], r[2 * pair + 1]) = lanes.enter(x, y);
+                (r[2 * pair], r[2 * pair + 1]) = lanes.enter_reversed(x, y);
             }
             for level in 0..B::L::LEVELS {
                 let from_widest = B::L::LEVELS - 1 - level;
+                let step = B::FACTOR_WORDS * (2 << from_widest);
+                let factors =
+                    factors[from_widest].add((self.degree / (2 * width) - 1 - block * R / 2) * step);
                 for pair in 0..K * R / 2 {
-                    let factor =
-                        b.load_factors(vectors.add((pair * B::L::LEVELS + from_widest) * level_words));
+                    let factor = b.load_factors(from_widest, false, factors.sub(pair * step));
                     let r = r.as_flattened_mut();
-                    let (mut x, y) = b.inverse(level, r[2 * pair], r[2 * pair + 1], factor);
+                    // In reverse order the first operand is the one to be subtracted, and the result of the sum is the second.
+                    let (mut sum, difference) = b.inverse(level, r[2 * pair], r[2 * pair + 1], factor);
                     if from_widest == 0 {
-                        x = b.settle(x);
+                        sum = b.settle(sum);
                     }
-                    (r[2 * pair], r[2 * pair + 1]) = lanes.ascend(level, x, y);
+                    (r[2 * pair], r[2 * pair + 1]) = lanes.ascend(level, difference, sum);
                 }
                 lanes.fence(r.as_flattened_mut());
             }
@@ -376,6 +383,16 @@ impl<B: Butterflies> Transform<B> {
                 }
             }
         }
+    }
+
+    /// The factors of each level inside vectors.
+    #[inline(always)]
+    fn vector_factors(&self) -> [*const u64; MOST_LEVELS] {
+        let mut factors = [core::ptr::null(); MOST_LEVELS];
+        for (factors, level) in factors.iter_mut().zip(&self.vectors) {
+            *factors = level.as_slice().as_ptr();
+        }
+        factors
     }
 
     /// What is left to do after the last level of an inverse transform: 1/N for the sums, canonical values for all.
@@ -601,65 +618,63 @@ struct Layout<'a, B> {
 impl<B: Butterflies> Layout<'_, B> {
     /// For each level inside a pair of vectors, from the widest: which element of the pair each lane of the first operand
     /// holds. The lanes tell themselves, by moving indices.
-    fn lanes_of_levels(&self, forward: bool) -> Vec<Vec<u64>> {
+    fn lanes_of_levels(&self) -> Vec<Vec<u64>> {
         let (lanes, width) = (self.arithmetic.lanes(), B::L::WIDTH);
         let indices: Vec<u64> = (0..2 * width as u64).collect();
         // SAFETY: `indices` holds two vectors.
         let (mut x, mut y) = unsafe { (lanes.load(indices.as_ptr()), lanes.load(indices[width..].as_ptr())) };
-        if !forward {
-            (x, y) = lanes.enter(x, y);
-        }
-        let mut levels = Vec::new();
-        for level in 0..B::L::LEVELS {
-            if forward {
-                (x, y) = lanes.descend(level, x, y);
-            }
+        let order = |level| {
+            (x, y) = lanes.descend(level, x, y);
             let mut order = vec![0; width];
             // SAFETY: `order` is one vector long.
             unsafe { lanes.store(order.as_mut_ptr(), x) };
-            levels.push(order);
-            if !forward {
-                (x, y) = lanes.ascend(level, x, y);
-            }
-        }
-        if !forward {
-            levels.reverse();
-        }
-        levels
+            order
+        };
+        (0..B::L::LEVELS).map(order).collect()
     }
 
-    /// Lays out powers given in the order of [`Ring::twiddles`].
-    fn factors(&self, powers: &[u64], lane_orders: &[Vec<u64>]) -> Option<Factors> {
-        let words = |index: usize| B::factor_words(self.q, powers[index]);
+    fn words(&self, value: u64) -> FactorWords {
+        B::factor_words(self.q, value)
+    }
+
+    /// Lays out factors of columns, from powers in the order of [`Ring::twiddles`].
+    fn scalars(&self, powers: &[u64]) -> Vec<u64> {
         let mut scalars = Vec::new();
         for pass in self.passes.iter().chain([&self.tail]) {
             for group in 0..1usize << pass.before {
                 for level in 0..pass.levels {
                     for j in 0..1usize << level {
                         let index = (1 << (pass.before + level)) + (group << level) + j;
-                        scalars.extend_from_slice(&words(index)[..B::FACTOR_WORDS]);
+                        scalars.extend_from_slice(&self.words(powers[index])[..B::FACTOR_WORDS]);
                     }
                 }
             }
         }
-        let (degree, width) = (powers.len(), B::L::WIDTH);
-        let per_pair = B::L::LEVELS * B::FACTOR_WORDS * width;
-        let pairs = degree / (2 * width);
-        let mut vectors = Buffer::new(pairs * per_pair)?;
+        scalars
+    }
+
+    /// Lays out factors inside vectors, level by level.
+    fn vectors(&self, powers: &[u64]) -> Option<Vec<Buffer>> {
+        let levels = self.lanes_of_levels().into_iter().enumerate();
+        levels.map(|(level, order)| self.vectors_of_level(powers, level, &order)).collect()
+    }
+
+    /// Those of one level, whose lanes hold the elements `order` of a pair.
+    fn vectors_of_level(&self, powers: &[u64], level: usize, order: &[u64]) -> Option<Buffer> {
+        let (degree, width, distinct) = (powers.len(), B::L::WIDTH, 2 << level);
+        let per_pair = B::FACTOR_WORDS * distinct;
+        let mut vectors = Buffer::new(degree / (2 * width) * per_pair)?;
+        // Blocks of this level are `length` words long, and their factors begin at their number.
+        let length = width >> level;
         for (pair, vectors) in vectors.as_mut_slice().chunks_exact_mut(per_pair).enumerate() {
-            let levels = vectors.chunks_exact_mut(B::FACTOR_WORDS * width);
-            for ((level, vectors), order) in levels.enumerate().zip(lane_orders) {
-                // Blocks of this level are `length` words long, and their factors begin at their number.
-                let length = width >> level;
-                for (lane, &element) in order.iter().enumerate() {
-                    let block = (pair * 2 * width + element as usize) / length;
-                    let factor = words(degree / length + block);
-                    for part in 0..B::FACTOR_WORDS {
-                        vectors[part * width + lane] = factor[part];
-                    }
+            for (lane, &element) in order.iter().step_by(width / distinct).enumerate() {
+                let block = (pair * 2 * width + element as usize) / length;
+                let factor = self.words(powers[degree / length + block]);
+                for part in 0..B::FACTOR_WORDS {
+                    vectors[part * distinct + lane] = factor[part];
                 }
             }
         }
-        Some(Factors { scalars, vectors })
+        Some(vectors)
     }
 }

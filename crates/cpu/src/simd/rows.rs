@@ -125,17 +125,17 @@ fn inner_products_of<M: Modular, const C: usize>(
     left: &[&[u64]],
     right: Terms<'_>,
 ) {
-    let (length, chunk) = (out[0].len(), right.chunk());
+    let (lanes, length, chunk) = (m.lanes(), out[0].len(), right.chunk());
     assert!(chunk.is_multiple_of(M::L::WIDTH) && out.iter().all(|out| out.len() == length));
     assert!(left.iter().all(|row| row.len() == length) && right.holds(length, left.len(), C));
     let out = out.map(<[u64]>::as_mut_ptr);
     for start in (0..length).step_by(chunk) {
-        let prepared = right.chunk_at(start);
+        let prepared = right.chunk_at(start).as_ptr();
         for i in (0..chunk).step_by(M::L::WIDTH) {
             // SAFETY: the rows have `length` words, a whole number of chunks; a chunk of the prepared polynomials has
-            // `chunk` words, a whole number of vectors, for every term and component.
+            // `chunk` words, a whole number of vectors, for every term and component. Hints may point anywhere.
             unsafe {
-                let mut sums = [m.sum_of(m.lanes().splat(0)); C];
+                let mut sums = [m.sum_of(lanes.splat(0)); C];
                 let mut room = m.terms();
                 for k in 0..left.len() {
                     if room == 0 {
@@ -145,19 +145,23 @@ fn inner_products_of<M: Modular, const C: usize>(
                         room = m.terms();
                     }
                     room -= 1;
-                    let x = m.lanes().load(left.get_unchecked(k).as_ptr().add(start + i));
+                    let x = lanes.load(left.get_unchecked(k).as_ptr().add(start + i));
                     for c in 0..C {
-                        let y = m.lanes().load(prepared.as_ptr().add(right.offset(k, c) + i));
-                        sums[c] = m.accumulate(sums[c], x, y);
+                        let y = prepared.add(right.offset(k, c) + i);
+                        lanes.prefetch(y.wrapping_add(AHEAD));
+                        sums[c] = m.accumulate(sums[c], x, lanes.load(y));
                     }
                 }
                 for c in 0..C {
-                    m.lanes().store(out[c].add(start + i), m.reduce(sums[c]));
+                    lanes.store(out[c].add(start + i), m.reduce(sums[c]));
                 }
             }
         }
     }
 }
+
+/// How many words ahead prepared polynomials are asked for. A key is read once and comes from memory.
+const AHEAD: usize = 512;
 
 /// Vectors of a matrix product whose sums stay in the first-level cache while the inputs stream past.
 const TILE: usize = 32;

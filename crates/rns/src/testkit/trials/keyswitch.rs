@@ -2,8 +2,10 @@
 
 use num_bigint::BigInt;
 
-use crate::{Backend, Evaluation, KeySwitchPlan, LimbSet, Poly, switching};
+use crate::switching::Image;
+use crate::{Backend, Evaluation, Input, KeySwitchPlan, LimbSet, Poly, switching};
 
+use super::laws::map_automorphism;
 use super::{List, conversion};
 use crate::testkit::data::{Class, Values, Words, primes};
 use crate::testkit::lab::{Dress, Lab};
@@ -67,11 +69,12 @@ fn settings(scale: Scale) -> Vec<Setting> {
 
 pub(super) fn list<B: Backend>(list: &mut List<B>) {
     type Body<B> = fn(&Lab<B>, Setting) -> Outcome;
-    let bodies: [(&str, Body<B>); 4] = [
+    let bodies: [(&str, Body<B>); 5] = [
         ("mod_up", mod_up),
         ("gadget_product", gadget_product),
         ("key_switch", key_switch),
         ("key_switch/meaning", meaning),
+        ("key_switch_automorphism", automorphism),
     ];
     for setting in settings(list.scale) {
         for (name, body) in bodies {
@@ -213,6 +216,43 @@ fn key_switch<B: Backend>(lab: &Lab<B>, setting: Setting) -> Outcome {
             drop((first, second));
             for (component, (out, expected)) in out.iter().zip(&expected).enumerate() {
                 lab.expect(&format!("component {component}, {dress:?}, fused {fused}"), out, expected)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An automorphism of a ciphertext, from its component and from digits in the plan, against its definition step by step.
+fn automorphism<B: Backend>(lab: &Lab<B>, setting: Setting) -> Outcome {
+    let Lab { backend, queue, tables, .. } = lab;
+    let (limbs, batch) = (setting.limbs(), setting.batch);
+    let (mut plan, (_, key)) = (plan(lab, setting)?, random_key(lab, setting)?);
+    let upload = || lab.upload::<Evaluation>(&lab.words(Values::Random, limbs, batch));
+    let (c0, d) = (upload()?, upload()?);
+    for element in [5, 2 * lab.degree() - 1] {
+        let [mut first, mut second] = [lab.fresh(limbs, batch)?, lab.fresh(limbs, batch)?];
+        let [mut to_first, mut to_second] = [first.view_mut(), second.view_mut()];
+        backend.key_switch(queue, tables, &mut plan, &key, [&mut to_first, &mut to_second], &d.view())?;
+        backend.add(queue, tables, &mut to_first, Input::InPlace, &c0.view())?;
+        drop((to_first, to_second));
+        let expected = [map_automorphism(lab, &first, element)?, map_automorphism(lab, &second, element)?];
+        for hoisted in [false, true] {
+            if hoisted {
+                backend.mod_up(queue, tables, &mut plan, &d.view())?;
+            }
+            let mut out =
+                [lab.output(Dress::Sub, limbs, batch, true)?, lab.output(Dress::Plain, limbs, batch, true)?];
+            let [to_first, to_second] = &mut out;
+            let (mut to_first, mut to_second) = (to_first.view_mut()?, to_second.view_mut()?);
+            let mut room = [lab.fresh(limbs, batch)?, lab.fresh(limbs, batch)?];
+            let room = room.each_mut().map(Poly::view_mut);
+            let image = Image { element, c0: c0.view(), d: (!hoisted).then(|| d.view()), room };
+            let views = [&mut to_first, &mut to_second];
+            backend.key_switch_automorphism(queue, tables, &mut plan, &key, views, image)?;
+            drop((to_first, to_second));
+            for (component, (out, expected)) in out.iter().zip(&expected).enumerate() {
+                let what = format!("component {component}, X -> X^{element}, hoisted {hoisted}");
+                lab.expect(&what, out, &lab.download(&expected.view())?)?;
             }
         }
     }

@@ -33,7 +33,7 @@ fn values<B: Backend>(lab: &Lab<B>, poly: &Poly<B, Coefficient>) -> Outcome<Poly
     Ok(out)
 }
 
-fn map_automorphism<B: Backend, D: crate::Domain>(
+pub(super) fn map_automorphism<B: Backend, D: crate::Domain>(
     lab: &Lab<B>,
     poly: &Poly<B, D>,
     element: usize,
