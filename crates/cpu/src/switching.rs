@@ -407,6 +407,9 @@ struct Sums<'s, 'a, R> {
     rooms: Vec<R>,
 }
 
+/// Room for one group of limbs: the caller's own, both sums, and what the dropped limbs convert to.
+type Rooms<'a, R> = ((R, [Vec<&'a mut [u64]>; 2]), Vec<&'a mut [u64]>);
+
 impl<R: Send> Sums<'_, '_, R> {
     /// Divides by the special primes what `products` writes: the rows of both sums for some limbs of a polynomial.
     fn divide(
@@ -441,8 +444,7 @@ impl<R: Send> Sums<'_, '_, R> {
             Division { tables, limbs, inverse, weighing: Weighing::new(tables, converter), dropped };
         let rooms = self.rooms.into_iter().zip(pair_rooms(kept, size)).zip(rooms(rows_mut(converted), size));
         let groups = pair_groups([rows_mut(first), rows_mut(second)], limbs.len(), size);
-        let work = |((own, kept), converted): &mut ((R, [Vec<&mut [u64]>; 2]), Vec<&mut [u64]>),
-                    (b, mut out): (usize, [Vec<Row<'_>>; 2])| {
+        let work = |((own, kept), converted): &mut Rooms<'_, R>, (b, mut out): (usize, [Vec<Row<'_>>; 2])| {
             let [first, second] = kept.each_mut().map(|room| with_limbs(room, &out[0]));
             let mut kept = [first, second];
             let [first, second] = &mut kept;
