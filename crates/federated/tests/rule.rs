@@ -406,6 +406,7 @@ fn a_revoked_party_is_in_no_sum_and_in_no_later_roster() {
     let late = world.parties[4].upload(&opened, |_| Ok(values)).unwrap();
     let refused = world.coordinator.post(3, &late).unwrap_err().to_string();
     assert_eq!(refused, "refused: party-005 was revoked");
+    world.coordinator.tick(200).unwrap();
     let (second, proposal) = world.upload(200, opening(1, 3), &[0, 1, 2, 3]);
     assert_eq!(proposal.members(), [0, 1, 2, 3]);
     for index in [0, 1, 2] {
