@@ -263,7 +263,8 @@ mod tests {
 
     impl WhiteBox for Linear {
         fn tokens(&self, images: &[Image]) -> Result<Vec<Vec<f32>>> {
-            let dot = |row: &[f32], image: &Image| row.iter().zip(image.values()).map(|(a, x)| a * (x - 0.5)).sum();
+            let dot =
+                |row: &[f32], image: &Image| row.iter().zip(image.values()).map(|(a, x)| a * (x - 0.5)).sum();
             let rows = |image| self.0.chunks_exact(3 * SIDE * SIDE).map(|row| dot(row, image)).collect();
             Ok(images.iter().map(rows).collect())
         }
