@@ -123,10 +123,10 @@ pub fn run(subject: Subject<'_>, plan: &Plan, folder: &Path, watch: &dyn Watch) 
         let rows = match kept(&file, &settings) {
             Some(rows) => rows,
             None => {
-                let rows = world.attack(attack)?;
-                let kept = Kept { settings, findings: rows };
-                write(&file, &to_json(&kept)?)?;
-                kept.findings
+                let rows = Kept { settings: settings.clone(), findings: world.attack(attack)? };
+                write(&file, &to_json(&rows)?)?;
+                // As the next run will read them, to the last bit.
+                kept(&file, &settings).unwrap_or(rows.findings)
             }
         };
         findings.extend(rows);

@@ -7,8 +7,8 @@
 //! 4. All exact sums of a key epoch are over the same members and, at this party, the same data; of each kind there is one.
 //!    A difference of two sums is a sum over their difference.
 //!    A party's own data are fixed by its first exact upload, whether or not it is ever asked for a share.
-//! 5. Sums with noise compose: their epsilon together stays within the agreement, over all epochs. So does that of a party's uploads
-//!    in an epoch. Where noise was agreed on there are no exact sums.
+//! 5. Sums with noise compose: their epsilon together stays within the agreement, over all epochs; that of a party's uploads, and that
+//!    of its shares. Where noise was agreed on there are no exact sums.
 //! 6. What rule 4 says holds between epochs too: data that entered an exact sum enters a later one only if members, data and
 //!    question are the same. A party checks this before it uploads and before it gives a share.
 //! 7. Nothing of a revoked party is summed, and none of its shares is counted on.
@@ -102,7 +102,7 @@ impl Past {
 }
 
 /// What a contribution is stored as: a release to the whole roster that no proposal was made for. `earlier` are the other
-/// contributions of this epoch: who opened their sums without this party's share is not known to it.
+/// contributions of this epoch: whether others opened their sums without this party's share is not known to it.
 ///
 /// # Errors
 /// [`Refusal::EarlierEpoch`] if the sum would be exact and differs in roster, data or question from one that this party's
@@ -120,8 +120,9 @@ pub fn contribution(
     past.iter().filter(|past| !past.is_release).try_for_each(|past| past.check(&contribution, &all))?;
     earlier.iter().try_for_each(|earlier| Past::of(earlier, roster, false).check(&contribution, &all))?;
     if let Some(rho) = contribution.rho {
-        let spent: f64 = earlier.iter().filter_map(|earlier| earlier.rho).sum();
-        check_budget(&roster.agreement, spent + spent_before(past) + rho)?;
+        let uploaded = past.iter().filter(|past| !past.is_release).filter_map(|past| past.rho);
+        let spent: f64 = uploaded.chain(earlier.iter().filter_map(|earlier| earlier.rho)).sum();
+        check_budget(&roster.agreement, spent + rho)?;
     }
     Ok(contribution)
 }

@@ -192,32 +192,36 @@ impl Normal {
 struct Curve {
     /// Descending by score; ends of runs of equal scores are marked.
     sorted: Vec<(Suspicion, bool)>,
-    rows: usize,
+    /// For each row of the pool under how many heads it is a member, and under how many not.
+    counts: Vec<[f64; 2]>,
 }
 
 impl Curve {
     fn new(suspicions: &[Suspicion], rows: usize) -> Self {
+        let mut counts = vec![[0.0; 2]; rows];
+        suspicions.iter().for_each(|s| counts[s.row][usize::from(!s.is_member)] += 1.0);
         let mut sorted = suspicions.to_vec();
         sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let ends: Vec<bool> = (0..sorted.len())
-            .map(|i| sorted.get(i + 1).is_none_or(|next| next.score.total_cmp(&sorted[i].score).is_ne()))
-            .collect();
-        Self { sorted: sorted.into_iter().zip(ends).collect(), rows }
+        let is_end = |i: usize| {
+            let next: Option<&Suspicion> = sorted.get(i + 1);
+            next.is_none_or(|next| next.score.total_cmp(&sorted[i].score).is_ne())
+        };
+        let ends: Vec<bool> = (0..sorted.len()).map(is_end).collect();
+        Self { sorted: sorted.into_iter().zip(ends).collect(), counts }
     }
 
-    /// Points (false, true positive rate) of the curve, where each row of the pool counts so often.
-    fn walk(&self, weights: &[f64], mut visit: impl FnMut(f64, f64)) {
-        let total = |is_member: bool| -> f64 {
-            let of_side = self.sorted.iter().filter(|(suspicion, _)| suspicion.is_member == is_member);
-            of_side.map(|(suspicion, _)| weights[suspicion.row]).sum()
+    /// Points (false, true positive rate) of the curve, where each row of the pool counts so often, until one of them is enough.
+    fn walk(&self, weights: &[f64], mut is_enough: impl FnMut(f64, f64) -> bool) {
+        let total = |side: usize| -> f64 {
+            self.counts.iter().zip(weights).map(|(counts, weight)| counts[side] * weight).sum()
         };
-        let (members, others) = (total(true), total(false));
+        let (members, others) = (total(0), total(1));
         let (mut hits, mut misses) = (0.0, 0.0);
         for (suspicion, is_end) in &self.sorted {
             let side = if suspicion.is_member { &mut hits } else { &mut misses };
             *side += weights[suspicion.row];
-            if *is_end {
-                visit(misses / others, hits / members);
+            if *is_end && is_enough(misses / others, hits / members) {
+                return;
             }
         }
     }
@@ -227,6 +231,7 @@ impl Curve {
         self.walk(weights, |false_rate, true_rate| {
             area += (false_rate - last.0) * (true_rate + last.1) / 2.0;
             last = (false_rate, true_rate);
+            false
         });
         area
     }
@@ -238,15 +243,17 @@ impl Curve {
             if false_rate <= limit {
                 best = true_rate;
             }
+            false_rate > limit
         });
         best
     }
 
     /// A statistic with the bootstrap over rows of the pool: what one image gives under several heads is not independent.
     fn score(&self, baseline: f64, seed: u64, statistic: impl Fn(&Self, &[f64]) -> f64) -> Score {
-        let value = statistic(self, &vec![1.0; self.rows]);
-        let interval_95 = bootstrap(self.rows, seed, |drawn| {
-            let mut weights = vec![0.0; self.rows];
+        let rows = self.counts.len();
+        let value = statistic(self, &vec![1.0; rows]);
+        let interval_95 = bootstrap(rows, seed, |drawn| {
+            let mut weights = vec![0.0; rows];
             drawn.iter().for_each(|&row| weights[row] += 1.0);
             statistic(self, &weights) - baseline
         });
