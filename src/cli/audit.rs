@@ -38,7 +38,7 @@ pub struct Audit {
     /// Pictures that the attacker learns from
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u16).range(20..=20_000))]
     own: u16,
-    /// Steps of gradient matching
+    /// Steps of gradient matching; a serious run takes 2000
     #[arg(long, default_value_t = Plan::default().iterations)]
     iterations: usize,
     /// Batch sizes of gradient matching
