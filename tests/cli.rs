@@ -77,6 +77,43 @@ fn copy_of_road() -> TempDir {
     folder
 }
 
+/// Sets of classes in folders of their own, as LC25000 has them: JPEG, two levels, groups beside the outer folders.
+#[test]
+fn classes_of_a_nested_data_set_are_its_last_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    json_of(
+        path,
+        ARRAS,
+        &["tiles", "-o", "t", "--per-class", "12", "--seed", "3", "--patients", "6", "--size", "48"],
+    );
+    let places = [
+        ("glandular", "lung_image_sets/lung_aca", "lungaca"),
+        ("scattered", "lung_image_sets/lung_n", "lungn"),
+        ("solid", "colon_image_sets/colon_n", "colonn"),
+    ];
+    let mut groups = "file,group\n".to_owned();
+    for (class, place, name) in places {
+        fs::create_dir_all(path.join("set").join(place)).unwrap();
+        for index in 0..12 {
+            let tile = image::open(path.join(format!("t/{class}/{class}-{index:05}.png"))).unwrap();
+            let file = format!("{place}/{name}{}.jpeg", index + 1);
+            tile.into_rgb8().save(path.join("set").join(&file)).unwrap();
+            groups += &format!("{file},patient-{}\n", index % 6);
+        }
+    }
+    fs::write(path.join("set/groups.csv"), groups).unwrap();
+    let embed = ["embed", "set", "--random", "1", "-o", "cls.safetensors"];
+    let report = json_of(path, ARRAS, &embed);
+    assert_eq!(report["classes"], serde_json::json!(["colon_image_sets", "lung_image_sets"]));
+    let report = json_of(path, ARRAS, &[&embed[..], &["--class-folder", "last"]].concat());
+    assert_eq!(report["classes"], serde_json::json!(["colon_n", "lung_aca", "lung_n"]));
+    assert_eq!((report["images"].as_u64(), report["grouped"].as_bool()), (Some(36), Some(true)));
+    // Six groups of six, of which some judge: whole groups.
+    let report = json_of(path, ARRAS, &["fit", "--features", "cls.safetensors", "-o", "head.safetensors"]);
+    assert!(report.to_string().contains("lung_aca"), "{report}");
+}
+
 #[test]
 fn files_and_one_process_give_the_same_decisions() {
     let folder = road();

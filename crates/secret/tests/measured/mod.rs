@@ -342,13 +342,17 @@ impl<'a> Lab<'a> {
             factor[i % 2] = zip(&factor[i % 2], y, |sum, y| sum + y);
         }
         // The two operands are multiplied by sums of factors; the factors are rounded one by one.
-        let part = |operand: &[Complex], factor: &[Complex]| {
-            let exact = fresh.times_scalar(size(factor), prime);
+        let part = |operand: &[Complex], factor: f64| {
+            let exact = fresh.times_scalar(factor, prime);
             let once = fresh.times(size(operand), self.encoded(prime), 0.0);
             (0..TERMS / 2).fold(exact, |sum, _| sum.plus(once))
         };
-        let predicted = part(&self.x, &factor[0]).plus(part(&self.y, &factor[1]));
-        self.note("inner product of 16 with plaintexts", &sum, &expected, predicted);
+        let noise =
+            |of: fn(&[Complex]) -> f64| part(&self.x, of(&factor[0])).plus(part(&self.y, of(&factor[1])));
+        // Sums of factors differ from slot to slot by much more than factors do: the bound is that of the largest.
+        let bound = noise(largest).bound(self.values, FAILURE);
+        let prediction = Prediction { deviation: noise(size).deviation(), bound, band: BAND };
+        self.note_as("inner product of 16 with plaintexts", &sum, &expected, prediction);
     }
 
     fn products(&mut self) {
@@ -610,6 +614,11 @@ fn message(seed: u64, count: usize) -> Vec<Complex> {
 /// Root mean square.
 fn size(values: &[Complex]) -> f64 {
     (values.iter().map(|z| z.re * z.re + z.im * z.im).sum::<f64>() / values.len() as f64).sqrt()
+}
+
+/// Largest magnitude.
+fn largest(values: &[Complex]) -> f64 {
+    values.iter().map(|z| z.re.hypot(z.im)).fold(0.0, f64::max)
 }
 
 fn map(values: &[Complex], f: impl Fn(Complex) -> Complex) -> Vec<Complex> {
