@@ -297,16 +297,18 @@ fn cascade(record: &Record, waterfall: &Waterfall) -> String {
         None => vec!["-".to_owned(); 3],
     };
     let row = |name: &str, cells: Vec<String>| [vec![name.to_owned()], cells].concat();
-    let stages = waterfall.stages.iter().map(|s| row(&s.name, numbers(s.quantiles(), s.missing.as_deref())));
-    let totals = Scope::ALL.map(|scope| row(scope.name(), numbers(waterfall.total(scope), None)));
+    let stages = waterfall.stages.iter().map(|s| row(&s.name, numbers(s.quantiles())));
+    let totals = Scope::ALL.map(|scope| row(scope.name(), numbers(waterfall.total(scope))));
+    let rows: Vec<Vec<String>> = totals.into_iter().chain(stages).collect();
+    text += &table(&["ms per image", "p50", "p95", "p99"], &rows);
+    let missing =
+        waterfall.stages.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.missing.as_ref()?)));
     let once = waterfall.once.iter().map(|once| {
-        row(
-            &format!("once: {}", once.name),
-            vec![fine(once.ns / 1e6), format!("{} bytes", once.bytes), String::new()],
-        )
+        let bytes = if once.bytes > 0 { format!(", {} bytes", once.bytes) } else { String::new() };
+        format!("{} {} ms{bytes}", once.name, fine(once.ns / 1e6))
     });
-    let rows: Vec<Vec<String>> = totals.into_iter().chain(stages).chain(once).collect();
-    text + &table(&["ms per image", "p50", "p95", "p99"], &rows)
+    let once = format!("Paid once: {}", once.collect::<Vec<_>>().join("; "));
+    text + &paragraph(&(missing.chain([once]).collect::<Vec<_>>().join(". ") + "."))
 }
 
 /// Milliseconds with three digits that matter.
