@@ -2,7 +2,6 @@
 //! scripts/instruction-counts does. The names of the cases go to standard output in the order in which they ran.
 
 use arras_cpu::{Cpu, CpuOptions};
-use arras_measure::sweep::Set;
 use arras_measure::{Cases, CpuDevice, Error, Result, Sweep};
 
 /// One case of every kernel.
@@ -27,11 +26,11 @@ fn main() -> Result<()> {
     let path = std::env::args().nth(1).unwrap_or_default();
     let path = path.parse().map_err(|_| Error::field("path", format!("{path:?}: portable or avx2")))?;
     let device = CpuDevice::new(Cpu::with(CpuOptions { threads: 1, path: Some(path) })?);
+    // The smallest degree with a secure parameter set that switches keys.
     let sweep = Sweep {
-        degrees: vec![1 << 11],
+        degrees: vec![1 << 12],
         limbs: vec![2],
         bits: vec![45, 50, 60],
-        sets: vec![Set { degree: 1 << 11, moduli: vec![27], special: vec![26], digits: 1, scale: 20 }],
         heads: false,
         ..Sweep::default()
     };

@@ -4,17 +4,17 @@
 //!
 //! - *Samples of one round* share whatever disturbed the machine at that time: a round counts as one observation, with its
 //!   shortest sample (disturbances only ever add time), divided by the time of the fixed piece of work that was measured just
-//!   before. *Neighbouring rounds* are alike too: the bootstrap over rounds draws runs of them.
+//!   before. Lower quartiles over the rounds are compared. *Neighbouring rounds* are alike too: the bootstrap draws runs of them.
 //! - *Two runs, one after the other*, differ by more than their rounds show: in where memory lies, in what else the machine
 //!   does for minutes. How much is seen from all cases together: their median ratio is what both runs differ by as a whole,
 //!   their scatter around it what single cases differ by for no reason. A case counts as different only if it is so beyond both.
 //! - *Blocks* settle what two runs leave open: processes of both programs in turn ([`Record::append`]). Then the unit of
-//!   evidence is a pair of blocks, one of each, and what drifts between pairs cancels.
+//!   evidence is a pair of blocks, one of each, and what drifts between pairs cancels; the sign test over the pairs gives the interval.
 
 use serde::Serialize;
 
 use crate::record::{Benchmark, Record};
-use crate::stats::{Interval, Summary, median, median_interval, quantile, ratio_interval, sorted};
+use crate::stats::{Interval, Summary, median, quantile, ratio_interval, sign_interval, sorted};
 use crate::{Error, Result};
 
 /// How sure an interval is.
@@ -27,8 +27,8 @@ const MARGIN_OF_FEW: f64 = 1.15;
 const FEW: usize = 8;
 /// Standard deviations of that scatter that do not count.
 const DEVIATIONS: f64 = 4.0;
-/// Pairs of blocks from which on they are the evidence: the interval of the median of fewer is no wider than they are.
-const LEAST_BLOCKS: usize = 6;
+/// Pairs of blocks from which on they are the evidence: the sign test on fewer cannot be as sure as that.
+const LEAST_BLOCKS: usize = 8;
 /// Rounds that are drawn together.
 const RUN: usize = 3;
 
@@ -186,7 +186,7 @@ impl Evidence {
         if first.blocks == second.blocks && first.blocks >= LEAST_BLOCKS {
             let (a, b) = (block_times(&a, first.blocks), block_times(&b, second.blocks));
             let ratios: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b / a).collect();
-            return Self { id, ratio: median_interval(&ratios, CONFIDENCE), raw, spread: None };
+            return Self { id, ratio: sign_interval(&ratios, CONFIDENCE), raw, spread: None };
         }
         let spread = Summary::of(&a).spread.max(Summary::of(&b).spread);
         Self { id, ratio: ratio_interval(&a, &b, RUN, CONFIDENCE), raw, spread: Some(spread) }

@@ -94,7 +94,9 @@ fn legend<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 
 fn machine(record: &Record) -> String {
     let gpus: String = record.machine.gpus.iter().map(|gpu| format!(", {}", gpu.name)).collect();
-    format!("{}, {} cores{gpus}", record.machine.cpu, record.machine.cores)
+    let cores =
+        if record.machine.cores == 1 { "1 core".into() } else { format!("{} cores", record.machine.cores) };
+    format!("{}, {cores}{gpus}", record.machine.cpu)
 }
 
 fn machines(records: &[&Record]) -> String {
@@ -181,7 +183,11 @@ fn roof(record: &Record, kind: &str) -> Option<String> {
         plot.dot(CLASSES[family(&benchmark.id)], (at, rate), &title);
     }
     let bandwidth = |ceiling: &crate::record::Ceiling| {
-        format!("{} GB/s through {} KiB", three_digits(1.0 / ceiling.ns), ceiling.footprint >> 10)
+        let (size, unit) = match ceiling.footprint >> 20 {
+            0 => (ceiling.footprint >> 10, "KiB"),
+            size => (size, "MiB"),
+        };
+        format!("{} GB/s through {size} {unit}", three_digits(1.0 / ceiling.ns))
     };
     let mut text = plot.finish("Roofline: rates of all cases below the ceilings of the machine");
     text += &legend(CLASSES.into_iter().zip(FAMILIES.iter().map(|(name, _)| *name)));
@@ -286,21 +292,23 @@ fn cascade(record: &Record, waterfall: &Waterfall) -> String {
     text += &legend(
         [("s6", "decoding the file"), ("s1", "image to features"), ("s0", "encode to decrypt")].into_iter(),
     );
-    let numbers = |quantiles: Option<crate::waterfall::Quantiles>, missing: Option<&str>| match quantiles {
+    let numbers = |quantiles: Option<crate::waterfall::Quantiles>| match quantiles {
         Some(q) => [q.p50, q.p95, q.p99].map(|ms| fine(ms / waterfall.images as f64)).to_vec(),
-        None => vec![missing.unwrap_or("-").to_owned(), String::new(), String::new()],
+        None => vec!["-".to_owned(); 3],
     };
     let row = |name: &str, cells: Vec<String>| [vec![name.to_owned()], cells].concat();
-    let stages = waterfall.stages.iter().map(|s| row(&s.name, numbers(s.quantiles(), s.missing.as_deref())));
-    let totals = Scope::ALL.map(|scope| row(scope.name(), numbers(waterfall.total(scope), None)));
+    let stages = waterfall.stages.iter().map(|s| row(&s.name, numbers(s.quantiles())));
+    let totals = Scope::ALL.map(|scope| row(scope.name(), numbers(waterfall.total(scope))));
+    let rows: Vec<Vec<String>> = totals.into_iter().chain(stages).collect();
+    text += &table(&["ms per image", "p50", "p95", "p99"], &rows);
+    let missing =
+        waterfall.stages.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.missing.as_ref()?)));
     let once = waterfall.once.iter().map(|once| {
-        row(
-            &format!("once: {}", once.name),
-            vec![fine(once.ns / 1e6), format!("{} bytes", once.bytes), String::new()],
-        )
+        let bytes = if once.bytes > 0 { format!(", {} bytes", once.bytes) } else { String::new() };
+        format!("{} {} ms{bytes}", once.name, fine(once.ns / 1e6))
     });
-    let rows: Vec<Vec<String>> = totals.into_iter().chain(stages).chain(once).collect();
-    text + &table(&["ms per image", "p50", "p95", "p99"], &rows)
+    let once = format!("Paid once: {}", once.collect::<Vec<_>>().join("; "));
+    text + &paragraph(&(missing.chain([once]).collect::<Vec<_>>().join(". ") + "."))
 }
 
 /// Milliseconds with three digits that matter.

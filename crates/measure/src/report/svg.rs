@@ -159,8 +159,8 @@ pub(super) struct Bar {
 /// Horizontal bars from a common zero, a line at `mark` if it is given.
 pub(super) fn bars(bars: &[Bar], mark: Option<(f64, &str)>, description: &str) -> String {
     const ROW: f64 = 20.0;
-    const NAMES: f64 = 128.0;
-    const LABELS: f64 = 66.0;
+    const NAMES: f64 = 138.0;
+    const LABELS: f64 = 72.0;
     let longest = bars.iter().map(|bar| bar.to).fold(0.0, f64::max);
     // A mark far beyond the bars would shrink them to nothing: then it is said, not drawn.
     let drawn = mark.filter(|(value, _)| *value <= 4.0 * longest);
@@ -170,7 +170,8 @@ pub(super) fn bars(bars: &[Bar], mark: Option<(f64, &str)>, description: &str) -
     let mut body = String::new();
     for (row, bar) in bars.iter().enumerate() {
         let top = ROW * row as f64 + 3.0;
-        let (start, width) = (at(bar.from), (at(bar.to) - at(bar.from)).max(0.5));
+        let (start, width) =
+            (at(bar.from), (at(bar.to) - at(bar.from)).max(if bar.to > bar.from { 0.5 } else { 0.0 }));
         let _ = writeln!(
             body,
             "<text x={:.1} y={:.1} text-anchor=end>{}</text><rect class='{}' x={start:.1} y={top:.1} width={width:.1} \
