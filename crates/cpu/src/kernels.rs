@@ -310,30 +310,16 @@ impl<'a> Weighing<'a> {
         }
     }
 
-    /// Words of all digits together that [`rows`](Self::rows) takes at a time: half of the first-level cache.
-    const NEAR: usize = 2048;
+    /// Words of each row that [`rows`](Self::rows) takes at a time: those of all digits stay in the first-level cache
+    /// while one limb after the other is written.
+    const STRETCH: usize = 128;
 
     /// Writes whole rows, each with its target limb.
-    ///
-    /// Rows are a power of two apart, and the same stretch of several of them competes for a few places of a cache: it is
-    /// copied together first.
     pub fn rows(self, outputs: &mut [(usize, &mut [u64])], digits: &[&[u64]]) {
         let length = digits.first().map_or(0, |digit| digit.len());
-        let step = (Self::NEAR / digits.len().max(1) / 16 * 16).max(16);
-        let mut near = vec![0; step * digits.len()];
-        for start in (0..length).step_by(step) {
-            let stretch = start..length.min(start + step);
-            let near = near.chunks_exact_mut(step).zip(digits).map(|(near, digit)| {
-                let near = &mut near[..stretch.len()];
-                // In pieces, because the copy of a few KiB at once may be left to microcode, which starts slowly.
-                for (to, from) in near.chunks_mut(128).zip(digit[stretch.clone()].chunks(128)) {
-                    to.copy_from_slice(from);
-                }
-                &*near
-            });
-            let near: Vec<_> = near.collect();
+        for start in (0..length).step_by(Self::STRETCH) {
             for (limb, out) in &mut *outputs {
-                self.weigh(*limb, &mut out[stretch.clone()], 0..stretch.len(), &near);
+                self.weigh(*limb, out, start..length.min(start + Self::STRETCH), digits);
             }
         }
     }
