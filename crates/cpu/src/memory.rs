@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arras_rns::backend::Storage;
@@ -24,9 +25,28 @@ pub struct Buffer {
 fn zeros(count: usize) -> Option<Vec<Line>> {
     let mut lines = Vec::new();
     lines.try_reserve_exact(count).ok()?;
+    ask_for_huge_pages(lines.spare_capacity_mut());
     lines.resize(count, Line([0; 8]));
     Some(lines)
 }
+
+/// Asks the system for pages of 2 MiB where memory covers whole ones. A key or the tables of a ring take thousands of
+/// ordinary pages, more than a processor remembers the addresses of.
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(memory: &mut [MaybeUninit<Line>]) {
+    const PAGE: usize = 2 << 20;
+    let bytes = memory.as_mut_ptr_range();
+    let first = bytes.start.addr().next_multiple_of(PAGE);
+    let pages = bytes.end.addr().saturating_sub(first) / PAGE;
+    if pages > 0 {
+        let start = bytes.start.with_addr(first).cast();
+        // SAFETY: the pages lie within the memory. The advice changes nothing that a program could see, and may be ignored.
+        unsafe { libc::madvise(start, pages * PAGE, libc::MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages(_: &mut [MaybeUninit<Line>]) {}
 
 impl Buffer {
     /// `words` zeros, or `None` if there is not that much memory.

@@ -21,7 +21,7 @@ type Row<'a> = (usize, &'a mut [u64]);
 
 /// Target limbs that are converted to together. Digits do not fit the second-level cache; they are read once for all of a
 /// group.
-const GROUP: usize = 8;
+const GROUP: usize = 4;
 
 /// The size of groups of `limbs` limbs such that every thread has room and work.
 fn group_size(queue: &Queue, limbs: usize, batch: usize) -> usize {

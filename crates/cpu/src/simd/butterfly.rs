@@ -44,11 +44,14 @@ pub(crate) trait Butterflies: Copy + Send + Sync + Debug {
     /// `FACTOR_WORDS` words can be read.
     unsafe fn splat_factor(self, from: *const u64) -> Self::Factor;
 
-    /// The `2 << level` factors of a level inside a pair of vectors, stored word by word
-    /// ([`load_spread`](Lanes::load_spread)).
+    /// Whether tables have the factors of levels inside vectors once each, not once for every lane. They are smaller then, which
+    /// pays where a butterfly has few instructions, so that many tables and much data pass through the caches.
+    const SPREAD: bool;
+
+    /// The factors of a level inside a pair of vectors, stored word by word.
     ///
     /// # Safety
-    /// `FACTOR_WORDS` times as many words can be read.
+    /// `FACTOR_WORDS` times as many words can be read as the level has factors, or lanes.
     unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> Self::Factor;
 
     /// The lazy product.
@@ -113,17 +116,6 @@ impl Constants52 {
         // SAFETY: the caller's promise.
         unsafe { [self.lanes.splat(*from), self.lanes.splat(*from.add(1))] }
     }
-
-    #[inline(always)]
-    unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> [__m512i; 2] {
-        // SAFETY: the caller's promise.
-        unsafe {
-            [
-                self.lanes.load_spread(level, descending, from),
-                self.lanes.load_spread(level, descending, from.add(2 << level)),
-            ]
-        }
-    }
 }
 
 /// No correction at all between the first level and the last: q below 2^46, or a little less for large N.
@@ -156,6 +148,7 @@ impl Butterflies for Lazy52 {
     type Factor = [__m512i; 2];
     const FACTOR_WORDS: usize = 2;
     const PAIRED_COLUMNS: bool = false;
+    const SPREAD: bool = true;
 
     #[inline(always)]
     fn lanes(self) -> Avx512 {
@@ -175,7 +168,12 @@ impl Butterflies for Lazy52 {
     #[inline(always)]
     unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> Self::Factor {
         // SAFETY: the caller's promise.
-        unsafe { self.c.load_factors(level, descending, from) }
+        unsafe {
+            [
+                self.c.lanes.load_spread(level, descending, from),
+                self.c.lanes.load_spread(level, descending, from.add(2 << level)),
+            ]
+        }
     }
 
     #[inline(always)]
@@ -236,6 +234,7 @@ impl Butterflies for Harvey52 {
     type Factor = [__m512i; 2];
     const FACTOR_WORDS: usize = 2;
     const PAIRED_COLUMNS: bool = true;
+    const SPREAD: bool = false;
 
     #[inline(always)]
     fn lanes(self) -> Avx512 {
@@ -255,7 +254,12 @@ impl Butterflies for Harvey52 {
     #[inline(always)]
     unsafe fn load_factors(self, level: usize, descending: bool, from: *const u64) -> Self::Factor {
         // SAFETY: the caller's promise.
-        unsafe { self.0.load_factors(level, descending, from) }
+        unsafe {
+            [
+                self.0.lanes.load_lanes(level, descending, from),
+                self.0.lanes.load_lanes(level, descending, from.add(8)),
+            ]
+        }
     }
 
     #[inline(always)]
@@ -316,6 +320,7 @@ impl Butterflies for Wide52 {
     type Factor = [__m512i; 3];
     const FACTOR_WORDS: usize = 3;
     const PAIRED_COLUMNS: bool = true;
+    const SPREAD: bool = false;
 
     #[inline(always)]
     fn lanes(self) -> Avx512 {
@@ -338,9 +343,9 @@ impl Butterflies for Wide52 {
         // SAFETY: the caller's promise.
         unsafe {
             [
-                self.0.lanes.load_spread(level, descending, from),
-                self.0.lanes.load_spread(level, descending, from.add(2 << level)),
-                self.0.lanes.load_spread(level, descending, from.add(2 * (2 << level))),
+                self.0.lanes.load_lanes(level, descending, from),
+                self.0.lanes.load_lanes(level, descending, from.add(8)),
+                self.0.lanes.load_lanes(level, descending, from.add(16)),
             ]
         }
     }
@@ -417,6 +422,7 @@ impl<L: Lanes> Butterflies for Shoup64<L> {
     type Factor = [L::V; 2];
     const FACTOR_WORDS: usize = 2;
     const PAIRED_COLUMNS: bool = L::WIDTH == 8;
+    const SPREAD: bool = false;
 
     #[inline(always)]
     fn lanes(self) -> L {
@@ -438,8 +444,8 @@ impl<L: Lanes> Butterflies for Shoup64<L> {
         // SAFETY: the caller's promise.
         unsafe {
             [
-                self.lanes.load_spread(level, descending, from),
-                self.lanes.load_spread(level, descending, from.add(2 << level)),
+                self.lanes.load_lanes(level, descending, from),
+                self.lanes.load_lanes(level, descending, from.add(L::WIDTH)),
             ]
         }
     }

@@ -56,12 +56,16 @@ pub(crate) trait Lanes: Copy + Send + Sync + Debug {
     /// The low word of the product.
     fn mul_low(self, a: Self::V, b: Self::V) -> Self::V;
 
-    /// The factors of a level inside a pair of vectors, level 0 being the widest: each of the `2 << level` words at `from` in
-    /// the lanes that [`descend`](Self::descend), or else [`ascend`](Self::ascend), leaves for its block.
+    /// Reads the factors of a level inside a pair of vectors, level 0 being the widest, stored for the lanes that
+    /// [`descend`](Self::descend) leaves, for those lanes or the ones that [`ascend`](Self::ascend) leaves.
     ///
     /// # Safety
-    /// So many words can be read.
-    unsafe fn load_spread(self, level: usize, descending: bool, from: *const u64) -> Self::V;
+    /// `WIDTH` words can be read at `from`.
+    #[inline(always)]
+    unsafe fn load_lanes(self, _level: usize, _descending: bool, from: *const u64) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { self.load(from) }
+    }
 
     /// From two consecutive vectors to the operands of the widest level inside a vector (`level` 0), or from the results
     /// of one such level to the operands of the next. Which lane holds what is found out by applying this to indices.
@@ -107,6 +111,32 @@ impl Avx512 {
 }
 
 impl Avx512 {
+    /// [`load_lanes`](Lanes::load_lanes) from a table that has every factor once: `2 << level` words, each for the lanes of
+    /// its block.
+    ///
+    /// # Safety
+    /// So many words can be read.
+    #[inline(always)]
+    pub(crate) unsafe fn load_spread(self, level: usize, descending: bool, from: *const u64) -> __m512i {
+        // SAFETY: the caller's promise; unaligned access is allowed.
+        intrinsics!(match level {
+            0 => {
+                let words = _mm512_castsi128_si512(_mm_loadu_si128(from.cast()));
+                let lanes = if descending {
+                    _mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1)
+                } else {
+                    _mm512_setr_epi64(0, 0, 1, 1, 0, 0, 1, 1)
+                };
+                _mm512_permutexvar_epi64(lanes, words)
+            }
+            1 => {
+                let words = _mm512_castsi256_si512(_mm256_loadu_si256(from.cast()));
+                _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), words)
+            }
+            _ => _mm512_loadu_si512(from.cast()),
+        })
+    }
+
     /// Lane i of the result is lane `indices[i]` of `x`.
     #[inline(always)]
     pub(crate) fn permute(self, x: __m512i, indices: __m512i) -> __m512i {
@@ -178,23 +208,14 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load_spread(self, level: usize, descending: bool, from: *const u64) -> __m512i {
+    unsafe fn load_lanes(self, level: usize, descending: bool, from: *const u64) -> __m512i {
         // SAFETY: the caller's promise; unaligned access is allowed.
-        intrinsics!(match level {
-            0 => {
-                let words = _mm512_castsi128_si512(_mm_loadu_si128(from.cast()));
-                let lanes = if descending {
-                    _mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1)
-                } else {
-                    _mm512_setr_epi64(0, 0, 1, 1, 0, 0, 1, 1)
-                };
-                _mm512_permutexvar_epi64(lanes, words)
+        intrinsics!({
+            let factors = _mm512_loadu_si512(from.cast());
+            match (level, descending) {
+                (0, false) => _mm512_shuffle_i64x2::<0x88>(factors, factors),
+                _ => factors,
             }
-            1 => {
-                let words = _mm512_castsi256_si512(_mm256_loadu_si256(from.cast()));
-                _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), words)
-            }
-            _ => _mm512_loadu_si512(from.cast()),
         })
     }
 
@@ -418,18 +439,6 @@ impl Lanes for Avx2 {
         }
         let (first, second) = self.descend(0, x, y);
         intrinsics!((_mm256_permute4x64_epi64::<0x1b>(second), _mm256_permute4x64_epi64::<0x1b>(first)))
-    }
-
-    #[inline(always)]
-    unsafe fn load_spread(self, level: usize, _: bool, from: *const u64) -> __m256i {
-        // SAFETY: the caller's promise; unaligned access is allowed.
-        intrinsics!(match level {
-            0 => {
-                let words = _mm256_castsi128_si256(_mm_loadu_si128(from.cast()));
-                _mm256_permute4x64_epi64::<0x50>(words)
-            }
-            _ => _mm256_loadu_si256(from.cast()),
-        })
     }
 }
 

@@ -291,7 +291,7 @@ impl<B: Butterflies> Transform<B> {
             }
             forward_network(b, &mut r, Splats::<K> { from: scalars, words: self.tail.group_words::<B>() });
             for level in 0..B::L::LEVELS {
-                let step = B::FACTOR_WORDS * (2 << level);
+                let step = Self::level_words(level);
                 let factors = factors[level].add(block * R / 2 * step);
                 for pair in 0..K * R / 2 {
                     let factor = b.load_factors(level, true, factors.add(pair * step));
@@ -358,7 +358,7 @@ impl<B: Butterflies> Transform<B> {
             }
             for level in 0..B::L::LEVELS {
                 let from_widest = B::L::LEVELS - 1 - level;
-                let step = B::FACTOR_WORDS * (2 << from_widest);
+                let step = Self::level_words(from_widest);
                 let factors =
                     factors[from_widest].add((self.degree / (2 * width) - 1 - block * R / 2) * step);
                 for pair in 0..K * R / 2 {
@@ -383,6 +383,11 @@ impl<B: Butterflies> Transform<B> {
                 }
             }
         }
+    }
+
+    /// Words of the factors of a level inside a pair of vectors.
+    const fn level_words(level: usize) -> usize {
+        B::FACTOR_WORDS * if B::SPREAD { 2 << level } else { B::L::WIDTH }
     }
 
     /// The factors of each level inside vectors.
@@ -661,17 +666,18 @@ impl<B: Butterflies> Layout<'_, B> {
 
     /// Those of one level, whose lanes hold the elements `order` of a pair.
     fn vectors_of_level(&self, powers: &[u64], level: usize, order: &[u64]) -> Option<Buffer> {
-        let (degree, width, distinct) = (powers.len(), B::L::WIDTH, 2 << level);
-        let per_pair = B::FACTOR_WORDS * distinct;
+        let (degree, width, stored) =
+            (powers.len(), B::L::WIDTH, Transform::<B>::level_words(level) / B::FACTOR_WORDS);
+        let per_pair = B::FACTOR_WORDS * stored;
         let mut vectors = Buffer::new(degree / (2 * width) * per_pair)?;
         // Blocks of this level are `length` words long, and their factors begin at their number.
         let length = width >> level;
         for (pair, vectors) in vectors.as_mut_slice().chunks_exact_mut(per_pair).enumerate() {
-            for (lane, &element) in order.iter().step_by(width / distinct).enumerate() {
+            for (lane, &element) in order.iter().step_by(width / stored).enumerate() {
                 let block = (pair * 2 * width + element as usize) / length;
                 let factor = self.words(powers[degree / length + block]);
                 for part in 0..B::FACTOR_WORDS {
-                    vectors[part * distinct + lane] = factor[part];
+                    vectors[part * stored + lane] = factor[part];
                 }
             }
         }
