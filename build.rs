@@ -13,8 +13,11 @@ use std::{env, fs, thread};
 /// Compute capabilities with machine code of their own; the last one's PTX serves those after it.
 const ARCHITECTURES: [u32; 3] = [80, 89, 90];
 
-/// The file beside the images that holds the hash of the `abi.h` they were compiled with.
+/// The file beside the images that holds the hash of the headers they were compiled with.
 const ABI: &str = "abi";
+
+/// What both sides of a launch have to agree on: `arras_cuda::abi::HEADERS`.
+const HEADERS: [&str; 4] = ["include/abi.h", "include/fast.h", "include/vit.h", "measure/measure.h"];
 
 /// What every kernel is compiled with. A spill is a warning of ptxas and so, like every warning, an error.
 const FLAGS: [&str; 11] = [
@@ -78,10 +81,9 @@ fn kernel_images() -> Result<(), String> {
         Err(_) => {
             let folder = out.join("images");
             Nvcc::find()?.compile_all(&sources, &folder)?;
-            write(
-                &folder.join(ABI),
-                &format!("{:#018x}", fnv1a(&read(Path::new("kernels/include/abi.h"))?)),
-            )?;
+            let headers = HEADERS.map(|header| read(&Path::new("kernels").join(header)));
+            let headers: Vec<_> = headers.into_iter().collect::<Result<_, _>>()?;
+            write(&folder.join(ABI), &format!("{:#018x}", fnv1a(&headers.concat())))?;
             folder
         }
     };
@@ -231,7 +233,7 @@ fn code_flags() -> impl Iterator<Item = String> {
     machine.chain(later)
 }
 
-/// 64-bit FNV-1a. Of `abi.h` it is `arras_cuda::abi::HASH`.
+/// 64-bit FNV-1a. Of the headers, one after the other, it is `arras_cuda::abi::HASH`.
 fn fnv1a(bytes: &[u8]) -> u64 {
     let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, step)

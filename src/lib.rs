@@ -42,5 +42,11 @@ pub use arras_vit as vit;
 #[doc(hidden)]
 pub mod cli;
 
+/// Things of other crates as things of ours, and the other way round. Their versions are not covered by ours.
+#[cfg(feature = "cust")]
+pub mod interop {
+    pub use arras_cuda::rust_cuda as cust;
+}
+
 #[cfg(feature = "cuda")]
 mod device;

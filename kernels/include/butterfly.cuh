@@ -7,8 +7,6 @@
 
 #include "modular.cuh"
 
-constexpr u32 VALUES = 16;    // in the registers of a thread
-
 // Where the twiddle factors of a pass lie, so that neighbouring threads read neighbouring factors.
 //
 // The transform has done BEFORE stages before this pass (counted as in the forward direction). The factor of stage j of

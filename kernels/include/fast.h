@@ -7,6 +7,12 @@
 // A member function; DEVICE is for free functions.
 #define METHOD __device__ __forceinline__
 
+// Launch shape of a tile of 2^bits values (fast/transform.rs): so many values in the registers of a thread, and a word of padding to as
+// many in shared memory.
+constexpr u32 VALUES = 16;
+constexpr u32 tile_threads(u32 bits) { return (1u << bits) / VALUES; }
+constexpr u32 tile_words(u32 bits) { return (1u << bits) + (1u << bits) / VALUES; }
+
 // Twiddle factors of one prime in the order of a decomposition (include/butterfly.cuh).
 struct TransformTable {
     const Factor* forward;
@@ -42,6 +48,26 @@ struct ArrangeArgs {
     u32 reserved;
 };
 static_assert(sizeof(ArrangeArgs) == 176, "fast/abi.rs");
+
+// A constant factor w of 32-bit words with floor(w 2^32 / q).
+struct alignas(8) Factor32 {
+    u32 value, quotient;
+};
+static_assert(sizeof(Factor32) == 8, "fast/abi.rs");
+
+// The transform of rows of 2^11 to 2^13 32-bit words, one after the other, modulo one prime below 2^30. `table` has N factors in the order of
+// Twiddles; `scale` and `last` are those of InverseEnd.
+struct Transform32Args {
+    const u32* from;
+    u32* to;
+    const Factor32* table;
+    Factor32 scale, last;
+    u32 modulus;
+    u32 log_degree;
+    u32 batch;
+    u32 reserved;
+};
+static_assert(sizeof(Transform32Args) == 56, "fast/abi.rs");
 
 // Base conversion and the transform of its result, and with `kept` a division by dropped primes. `digits` holds the digits
 // of docs/arithmetic.md, moved to [0, q_i) by adding (q_i - 1)/2, as an inverse transform with `offset` leaves them; its rows
@@ -90,11 +116,21 @@ struct PiecesArgs {
 };
 static_assert(sizeof(PiecesArgs) == 200, "fast/abi.rs");
 
-// Residues of secret values of the ChaCha20 stream of a key, from its block number `block` on.
+// Residues of secret values of the ChaCha20 stream of a key, `count` to a polynomial. All coefficients are below 2^31 in number.
 struct SampleArgs {
     Shape shape;
     View out;
     u32 key[8];
-    u64 block;
+    u32 count;
+    u32 reserved;
 };
 static_assert(sizeof(SampleArgs) == 224, "fast/abi.rs");
+
+// Bounds on rows of features. `found` has two words: the first row beyond a bound, and the bits of the largest norm.
+struct FeatureArgs {
+    const double* values;
+    u64* found;
+    u64 rows, dimension;
+    double x_max, norm_max;
+};
+static_assert(sizeof(FeatureArgs) == 48, "fast/abi.rs");

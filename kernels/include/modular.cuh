@@ -23,9 +23,7 @@ struct FactorOf<u64> {
 };
 template <>
 struct FactorOf<u32> {
-    struct alignas(8) type {
-        u32 value, quotient;
-    };
+    typedef Factor32 type;
 };
 
 DEVICE u32 high_product(u32 x, u32 y) { return __umulhi(x, y); }

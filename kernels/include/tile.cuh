@@ -9,9 +9,9 @@
 template <int BITS_, int LOW, int HIGH, int BEFORE>
 struct Tile {
     static constexpr int BITS = BITS_;
-    static constexpr u32 THREADS = 1u << (BITS - 4);
+    static constexpr u32 THREADS = tile_threads(BITS);
     static constexpr int PASSES = (HIGH - LOW + 3) / 4;
-    static constexpr u32 SHARED_WORDS = (1u << BITS) + (1u << (BITS - 4));
+    static constexpr u32 SHARED_WORDS = tile_words(BITS);
     static_assert(LOW <= 5 && HIGH - LOW >= 4 && HIGH <= BITS, "tile");
 
     // Stages of a pass, passes counted in the forward direction.

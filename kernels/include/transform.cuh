@@ -63,7 +63,8 @@ DEVICE void each_value(u32 block, u32 log_degree, F f) {
 
 // Stages of a forward transform on the tile of block number `block`, from values at T::ENTRY to values at T::EXIT.
 template <class T, class Form>
-DEVICE void forward_tile(const Form& form, u64* shared, u64 (&x)[VALUES], const Factor* table, u32 block) {
+DEVICE void forward_tile(const Form& form, typename Form::Word* shared, typename Form::Word (&x)[VALUES],
+                         const typename Form::Factor* table, u32 block) {
     T::template forward<Form>(form, shared, x, table, T::tile(block));
     constexpr int END = T::bit(T::PASSES - 1);
     if constexpr (END != T::EXIT) T::template exchange<END, T::EXIT>(shared, x);
@@ -71,8 +72,9 @@ DEVICE void forward_tile(const Form& form, u64* shared, u64 (&x)[VALUES], const 
 
 // The same for an inverse transform, from T::EXIT to T::ENTRY; with `LAST` these are its last stages, which multiply, and
 // the values come out in the range of `canonical_product`.
-template <class T, bool LAST, class Form>
-DEVICE void inverse_tile(const Form& form, u64* shared, u64 (&x)[VALUES], const Factor* table, const InverseEnd* end, u32 block) {
+template <class T, bool LAST, class Form, class End>
+DEVICE void inverse_tile(const Form& form, typename Form::Word* shared, typename Form::Word (&x)[VALUES],
+                         const typename Form::Factor* table, const End* end, u32 block) {
     constexpr int START = T::bit(T::PASSES - 1);
     if constexpr (START != T::EXIT) T::template exchange<T::EXIT, START>(shared, x);
     T::template inverse<Form, LAST>(form, shared, x, table, T::tile(block), end);

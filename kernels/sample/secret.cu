@@ -1,9 +1,5 @@
-// Secret randomness and symmetric encryption, for the process of a key's owner: nothing here may run anywhere else, and the
-// buffers are wiped in queue order.
-//
-// Value k of a stream is the k-th pair of 32-bit words of ChaCha20 (D. J. Bernstein, ChaCha, a variant of Salsa20, 2008:
-// 64-bit counter from 0, nonce 0), low word first, as `SecretRng` of crates/secret draws it. No branch, no address and no
-// loop count depends on a value.
+// Secret randomness and what a client checks before it encrypts, for the process of a key's owner: nothing here may run anywhere else, and
+// the buffers are wiped in queue order. No branch, no address and no loop count depends on a secret value.
 #include "fast.h"
 #include "residue.cuh"
 
@@ -40,50 +36,69 @@ DEVICE void chacha20(u32 (&out)[16], const u32* key, u64 counter) {
     for (u32 i = 0; i < 16; i++) out[i] += state[i];
 }
 
-// Grid: x covers N / 8, z the batch. A thread makes eight values, coefficient i of polynomial b being value
-// 8 block + b N + i, and writes their residues modulo every selected prime.
-template <class Value>
-DEVICE void sample(const SampleArgs& args, Value value) {
+// The difference of the numbers of ones in the lowest 21 bits and in the next, as a byte.
+DEVICE u32 binomial(u64 word) {
+    const u32 low = (u32)word & 0x1fffff, high = (u32)(word >> 21) & 0x1fffff;
+    return (u32)(__popc(low) - __popc(high)) & 0xff;
+}
+
+// Centred binomial noise as `Sampler::noise` of crates/ckks draws it from ChaCha20 (D. J. Bernstein, ChaCha, a variant of Salsa20, 2008:
+// 64-bit counter from 0, nonce 0): 192 values take 128 words of 64 bits, low half first. Words j and 64 + j, j < 64, give values j and
+// 64 + j by their lowest 42 bits, and value 128 + j by the 22 bits that each has left.
+//
+// Value number v of all goes to coefficient v % count of polynomial v / count, modulo every selected prime. The other coefficients
+// become 0. Grid: x covers 8 threads for each 192 values; a thread makes 24 of them from two blocks of the stream.
+KERNEL(arras_sample_noise, SampleArgs, 128) {
     const Shape& shape = args.shape;
-    const u32 group = blockIdx.x * blockDim.x + threadIdx.x;
-    if (8 * group >> shape.log_degree) return;
-    for (u32 b = blockIdx.z; b < shape.batch; b += gridDim.z) {
-        u32 words[16];
-        chacha20(words, args.key, args.block + ((u64)b << (shape.log_degree - 3)) + group);
-        for (u32 l = 0; l < shape.limbs; l++) {
-            const u64 q = shape.limb[shape.id[l]].q;
-            u64* out = row(args.out, shape, b, l) + 8 * group;
+    const u32 group = blockIdx.x * blockDim.x + threadIdx.x, chunk = group / 8;
+    const u32 first = 192 * chunk + group % 8 * 8, total = shape.batch * args.count;
+    // The threads share what is behind the values of each polynomial.
+    const u32 behind = (1u << shape.log_degree) - args.count, threads = gridDim.x * blockDim.x;
+    for (u32 i = group; i < shape.batch * behind; i += threads)
+        for (u32 l = 0; l < shape.limbs; l++) row(args.out, shape, i / behind, l)[args.count + i % behind] = 0;
+    if (first >= total) return;
+    u32 a[16], b[16];
+    chacha20(a, args.key, 16 * (u64)chunk + group % 8);
+    chacha20(b, args.key, 16 * (u64)chunk + group % 8 + 8);
+    // Eight values to a word, so that they stay in registers.
+    u64 small[3] = {0, 0, 0};
 #pragma unroll
-            for (u32 i = 0; i < 8; i++) {
-                const i64 x = value(words[2 * i], words[2 * i + 1]);
-                out[i] = (u64)x + ((u64)(x >> 63) & q);
+    for (u32 i = 0; i < 8; i++) {
+        const u64 x = (u64)a[2 * i + 1] << 32 | a[2 * i], y = (u64)b[2 * i + 1] << 32 | b[2 * i];
+        small[0] |= (u64)binomial(x) << 8 * i;
+        small[1] |= (u64)binomial(y) << 8 * i;
+        small[2] |= (u64)binomial(x >> 42 | y >> 42 << 22) << 8 * i;
+    }
+#pragma unroll
+    for (u32 k = 0; k < 3; k++) {
+#pragma unroll 1
+        for (u32 i = 0; i < 8; i++) {
+            const u32 v = first + 64 * k + i, polynomial = v / args.count, at = v % args.count;
+            if (v >= total) break;
+            const i64 x = (signed char)(small[k] >> 8 * i);
+            for (u32 l = 0; l < shape.limbs; l++) {
+                const u64 q = shape.limb[shape.id[l]].q;
+                row(args.out, shape, polynomial, l)[at] = (u64)x + ((u64)(x >> 63) & q);
             }
         }
     }
 }
 
-// Centred binomial: the difference of two sums of 21 fair bits, the lowest 42 of a value.
-KERNEL(arras_sample_noise, SampleArgs, 128) {
-    sample(args, [](u32 low, u32 high) {
-        const u32 first = low & 0x1fffff, second = (low >> 21 | high << 11) & 0x1fffff;
-        return (i64)(__popc(first) - __popc(second));
-    });
-}
-
-// Uniform in {-1, 0, 1}: the high word of three times a value, less one.
-KERNEL(arras_sample_ternary, SampleArgs, 128) {
-    sample(args, [](u32 low, u32 high) { return (i64)__umul64hi((u64)high << 32 | low, 3) - 1; });
-}
-
-// out = out - a b: the end of an encryption, whose product alone would give the secret and is never stored. Grid: rows.
-KERNEL(arras_subtract_product, PointwiseArgs, 256) {
-    const Shape& shape = args.shape;
-    const u32 at = blockIdx.x * blockDim.x + threadIdx.x, l = blockIdx.y;
-    if (at >> shape.log_degree) return;
-    const Limb& limb = shape.limb[shape.id[l]];
-    for (u32 b = blockIdx.z; b < shape.batch; b += gridDim.z) {
-        u64* out = row(args.out, shape, b, l) + at;
-        const u64 product = multiply(row(args.a, shape, b, l)[at], row(args.b, shape, b, l)[at], limb);
-        *out = sub(*out, product, limb.q);
+// The largest norm of rows of 64-bit floats, and the first row that has an element beyond x_max (or none that is a number) or a norm
+// beyond norm_max. Sums go in the order of the host. Grid: x covers the rows, one to a thread.
+KERNEL(arras_feature_bounds, FeatureArgs, 128) {
+    const u64 r = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (r >= args.rows) return;
+    const double* x = args.values + r * args.dimension;
+    bool inside = true;
+    double sum = 0.0;
+    for (u64 i = 0; i < args.dimension; i++) {
+        const double value = x[i];
+        inside &= fabs(value) <= args.x_max;
+        sum = __dadd_rn(sum, __dmul_rn(value, value));
     }
+    const double norm = __dsqrt_rn(sum);
+    if (!inside || !(norm <= args.norm_max)) report(args.found, r);
+    // Bit patterns of positive floats are in the order of their values.
+    atomicMax(reinterpret_cast<unsigned long long*>(args.found + 1), (unsigned long long)__double_as_longlong(norm));
 }

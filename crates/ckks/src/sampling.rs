@@ -31,6 +31,11 @@ impl Sampler {
         Ok(Self(ChaCha20Rng::from_seed(*key)))
     }
 
+    /// The stream of a key that another sampler drew, so that whoever has the key can make its values elsewhere.
+    pub fn from_key(key: &[u8; 32]) -> Self {
+        Self(ChaCha20Rng::from_seed(*key))
+    }
+
     /// The same stream every time.
     #[cfg(any(test, feature = "testkit"))]
     pub fn for_tests(seed: u8) -> Self {

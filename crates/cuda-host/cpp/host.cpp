@@ -345,9 +345,11 @@ uint64_t exchange(unsigned mask, uint64_t value, unsigned source) {
     slots[lane()] = value;
     unsigned turn = m.current->turn;
     wait_warp(mask);
-    if (!(warp.live >> (source & 31) & 1)) fail("a shuffle reads lane %u, which has ended", source & 31);
-    // The other lane is at this exchange or waits at the next one; the slots of lanes out of step would not match.
-    unsigned ahead = m.threads[context.thread.x / WARP * WARP + (source & 31)].turn - turn;
+    // The other lane is at this exchange, or waits at the next one, or has ended after this one; the slots of lanes out of step would not
+    // match.
+    unsigned other = m.threads[context.thread.x / WARP * WARP + (source & 31)].turn;
+    if (!(warp.live >> (source & 31) & 1) && other < turn) fail("a shuffle reads lane %u, which has ended", source & 31);
+    unsigned ahead = other - turn;
     if (ahead > 1) fail("lanes that took part in different numbers of shuffles: more than the host can follow");
     return slots[source & 31];
 }

@@ -162,9 +162,20 @@ inline long long __double_as_longlong(double value) {
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
 }
+inline float __uint_as_float(unsigned bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
+inline double __dsqrt_rn(double x) { return std::sqrt(x); }
 inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 // To nearest, ties to even: the host's rounding mode.
 inline long long __double2ll_rn(double x) { return std::llrint(x); }
@@ -174,6 +185,12 @@ inline double __ull2double_rn(unsigned long long x) { return double(x); }
 template <class T> T atomicMin(T* address, T value) {
     T old = *address;
     if (value < old) *address = value;
+    return old;
+}
+
+template <class T> T atomicMax(T* address, T value) {
+    T old = *address;
+    if (old < value) *address = value;
     return old;
 }
 

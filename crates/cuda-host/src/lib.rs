@@ -23,9 +23,15 @@ pub use memory::POISON;
 /// What the build could not do: usually, find a C++ compiler.
 pub fn images() -> Result<Images<'static>, &'static str> {
     const LIST: &[Image<'static>] = include!(concat!(env!("OUT_DIR"), "/images.rs"));
-    const HEADER: &[u8] = include_bytes!("../../../kernels/include/abi.h");
+    /// In the order of [`abi::HEADERS`].
+    const HEADERS: [&[u8]; abi::HEADERS.len()] = [
+        include_bytes!("../../../kernels/include/abi.h"),
+        include_bytes!("../../../kernels/include/fast.h"),
+        include_bytes!("../../../kernels/include/vit.h"),
+        include_bytes!("../../../kernels/measure/measure.h"),
+    ];
     match option_env!("ARRAS_HOST_KERNELS_MISSING") {
-        None => Ok(Images { abi: abi::hash(HEADER), images: LIST }),
+        None => Ok(Images { abi: abi::hash(HEADERS), images: LIST }),
         Some(reason) => Err(reason),
     }
 }

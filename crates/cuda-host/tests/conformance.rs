@@ -1,5 +1,5 @@
 //! The trials of the testkit on the CUDA backend, its kernels run on the host: threads in forward, reverse and random order,
-//! work done as late as possible and at random moments, and behind `Opaque`.
+//! work done as late as possible and at random moments, with the simple kernels alone, and behind `Opaque`.
 //!
 //! `ARRAS_TEST_FULL=1` runs all degrees up to 2^17.
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         let options = HostOptions { lanes, schedule, ..HostOptions::default() };
         all.extend(trials(name, move || support::cuda(options.clone())));
     }
+    all.extend(trials("simple", || support::simple(HostOptions::default())));
     all.extend(trials("opaque", || support::cuda(HostOptions::default()).map(Opaque::new)));
     support::run(all)
 }

@@ -6,7 +6,8 @@ mod support;
 use std::process::ExitCode;
 
 use arras_cpu::Cpu;
-use arras_cuda_host::{HostOptions, Lanes, Schedule};
+use arras_cuda::Cuda;
+use arras_cuda_host::{HostDriver, HostOptions, Lanes, Schedule};
 use arras_rns::{
     Backend, Coefficient, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Packing, Poly, Positions,
     PreparedView, Purpose, Quantise, Result, Ring, RingTables, SeedLabel, prime,
@@ -276,8 +277,8 @@ fn clear_top_bits(row: &mut [u8], count: usize, bits: usize) {
     }
 }
 
-fn agrees(case: Case, options: HostOptions) -> std::result::Result<(), String> {
-    let (cpu, cuda) = (Cpu::sequential(), support::cuda(options).map_err(|error| error.to_string())?);
+fn agrees(case: Case, cuda: Result<Cuda<HostDriver>>) -> std::result::Result<(), String> {
+    let (cpu, cuda) = (Cpu::sequential(), cuda.map_err(|error| error.to_string())?);
     let expected = Run::new(&cpu, case).and_then(Run::all).map_err(|error| error.to_string())?;
     let found = Run::new(&cuda, case).and_then(Run::all).map_err(|error| error.to_string())?;
     support::ensure(expected.len() == found.len(), || "another number of results".into())?;
@@ -300,7 +301,15 @@ fn main() -> ExitCode {
         let options = HostOptions { lanes, schedule, ..HostOptions::default() };
         let Case { log_degree, bits, limbs, batch } = case;
         let name = format!("2^{log_degree}/{bits} bits/{limbs} limbs/batch {batch}/{lanes:?}");
-        trials.push(Trial::test(name, move || agrees(case, options.clone()).map_err(Into::into)));
+        let body = move || agrees(case, support::cuda(options.clone())).map_err(Into::into);
+        trials.push(Trial::test(name, body));
+    }
+    // The transforms that are the oracles of the fast ones, beyond the rows that fit shared memory.
+    for (log_degree, bits, lanes) in [(13, 60, Lanes::Reverse), (14, 50, Lanes::Random(6))] {
+        let case = Case { log_degree, bits, limbs: 3, batch: 1 };
+        let options = HostOptions { lanes, ..HostOptions::default() };
+        let body = move || agrees(case, support::simple(options.clone())).map_err(Into::into);
+        trials.push(Trial::test(format!("simple/2^{log_degree}/{bits} bits/{lanes:?}"), body));
     }
     support::run(trials)
 }

@@ -2,20 +2,19 @@
 
 use crate::DevicePtr;
 
-/// FNV-1a of `kernels/include/abi.h`; images carry the hash of the file they were compiled with.
-pub const HASH: u64 = 0xbebe_6f1e_980f_90ed;
+/// What both sides of a launch have to agree on, below `kernels/`: structures, launch shapes, widths.
+pub const HEADERS: [&str; 4] = ["include/abi.h", "include/fast.h", "include/vit.h", "measure/measure.h"];
+
+/// FNV-1a of the [`HEADERS`], one after the other; images carry the hash of the files they were compiled with.
+pub const HASH: u64 = 0x86b2_48b5_1191_398f;
 
 /// `LimbSet::CAPACITY`.
 pub const LIMBS: usize = arras_rns::LimbSet::CAPACITY;
 
-/// The hash that [`HASH`] is compared with.
-pub const fn hash(header: &[u8]) -> u64 {
-    let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325u64, 0);
-    while at < header.len() {
-        hash = (hash ^ header[at] as u64).wrapping_mul(0x0100_0000_01b3);
-        at += 1;
-    }
-    hash
+/// The hash that [`HASH`] is compared with, of the contents of the [`HEADERS`].
+pub fn hash(headers: [&[u8]; HEADERS.len()]) -> u64 {
+    let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    headers.into_iter().flatten().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// Declares structures for both languages: their size is asserted, and no padding is possible.

@@ -15,6 +15,7 @@ use crate::call::{Call, ids, ranks};
 use crate::fast::{Extension, FastMatrix, Transforms};
 use crate::kernels::{Functions, Kernel};
 use crate::memory::Buffer;
+use crate::nvtx::Range;
 use crate::queue::{Checked, Event, Queue};
 use crate::tables::{self, Converter, Matrix, Prepared, Tables};
 use crate::{DevicePtr, Driver, Images, abi, driver};
@@ -31,6 +32,8 @@ struct Inner<D: Driver> {
     functions: Functions<D>,
     /// Whether products of doubles turned out to be exact.
     exact: OnceLock<bool>,
+    /// Whether the fast kernels stay out.
+    simple: bool,
 }
 
 impl<D: Driver> Clone for Cuda<D> {
@@ -46,11 +49,24 @@ impl<D: Driver> Cuda<D> {
     /// A device with these kernels.
     ///
     /// # Errors
-    /// [`DriverError::Abi`](crate::DriverError::Abi) if the images were compiled from another `abi.h`,
+    /// [`DriverError::Abi`](crate::DriverError::Abi) if the images were compiled from other headers,
     /// [`DriverError::MissingKernel`](crate::DriverError::MissingKernel) if one lacks a kernel, and what the driver refuses.
     pub fn new(driver: D, images: &Images<'_>) -> driver::Result<Self> {
+        Self::with(driver, images, false)
+    }
+
+    /// The same with the simple kernels alone, transforms a stage at a time: the oracle of the fast ones.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn simple(driver: D, images: &Images<'_>) -> driver::Result<Self> {
+        Self::with(driver, images, true)
+    }
+
+    fn with(driver: D, images: &Images<'_>, simple: bool) -> driver::Result<Self> {
         let functions = Functions::load(&driver, images)?;
-        Ok(Self { inner: Arc::new(Inner { driver: Arc::new(driver), functions, exact: OnceLock::new() }) })
+        let inner = Inner { driver: Arc::new(driver), functions, exact: OnceLock::new(), simple };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The driver.
@@ -90,7 +106,7 @@ impl<D: Driver> Cuda<D> {
         call.rows(kernel, out.degree() / 2, &shape, &arguments)
     }
 
-    /// A transform: small rows in shared memory, larger ones stage by stage.
+    /// A transform: one of the fast ones, or small rows in shared memory, or stage by stage.
     fn transform<X: Domain, Y: Domain>(
         &self,
         queue: &Queue<D>,
@@ -111,7 +127,7 @@ impl<D: Driver> Cuda<D> {
                 transforms.inverse(&call, &shape, to, from, None)
             };
         }
-        if degree <= BLOCK_DEGREE {
+        if degree <= BLOCK_DEGREE && !self.inner.simple {
             let kernel = if X::IS_EVALUATION { Kernel::NttBlock } else { Kernel::InttBlock };
             let arguments = abi::PointwiseArgs {
                 shape,
@@ -189,10 +205,12 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn synchronize(&self, queue: &Queue<D>) -> Result<()> {
+        let _range = Range::new("synchronize");
         queue.synchronize()
     }
 
     fn record(&self, queue: &Queue<D>) -> Result<Event<D>> {
+        let _range = Range::new("record");
         let recorded = self.driver().event(false).and_then(|event| {
             self.driver().record(queue.stream(), &event)?;
             Ok(Event { event })
@@ -201,14 +219,17 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn wait(&self, queue: &Queue<D>, event: &Event<D>) -> Result<()> {
+        let _range = Range::new("wait");
         self.driver().wait(queue.stream(), &event.event).map_err(|error| error.during("wait"))
     }
 
     fn allocate(&self, queue: &Queue<D>, words: usize) -> Result<Buffer<D>> {
+        let _range = Range::new("allocate");
         Buffer::allocate(&queue.line, words, "allocate")
     }
 
     fn write(&self, queue: &Queue<D>, buffer: &mut Buffer<D>, offset: usize, words: &[u64]) -> Result<()> {
+        let _range = Range::new("write");
         let refused = || outside("write", (offset, words.len()), buffer.words());
         let to = buffer.stretch(offset, words.len()).ok_or_else(refused)?;
         if words.is_empty() {
@@ -221,6 +242,7 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn read(&self, queue: &Queue<D>, buffer: &Buffer<D>, offset: usize, words: &mut [u64]) -> Result<()> {
+        let _range = Range::new("read");
         let refused = || outside("read", (offset, words.len()), buffer.words());
         let from = buffer.stretch(offset, words.len()).ok_or_else(refused)?;
         if words.is_empty() {
@@ -234,6 +256,7 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn wipe(&self, queue: &Queue<D>, buffer: &mut Buffer<D>) -> Result<()> {
+        let _range = Range::new("wipe");
         if buffer.words() == 0 {
             return Ok(());
         }
@@ -244,13 +267,17 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn tables(&self, queue: &Queue<D>, ring: &Ring) -> Result<Tables<D>> {
+        let _range = Range::new("tables");
         let buffer = Buffer::allocate(&queue.line, tables::table_words(ring), "tables")?;
         let bytes = tables::table_bytes(ring, buffer.ptr());
         // SAFETY: just allocated on this stream, for exactly these bytes.
         let uploaded = unsafe { self.driver().upload(queue.stream(), buffer.ptr(), &bytes) };
         uploaded.map_err(|error| error.during("tables"))?;
         let call = Call::new(self, queue, "tables");
-        let transforms = Transforms::new(&call, self.functions(), ring, buffer.ptr())?;
+        let transforms = match self.inner.simple {
+            true => None,
+            false => Transforms::new(&call, self.functions(), ring, buffer.ptr())?,
+        };
         Ok(Tables { ring: ring.clone(), buffer, transforms })
     }
 
@@ -261,6 +288,7 @@ impl<D: Driver> Backend for Cuda<D> {
         source: LimbSet,
         target: LimbSet,
     ) -> Result<Converter<D>> {
+        let _range = Range::new("converter");
         check::converter(tables.ring(), source, target)?;
         let bytes = tables::conversion_bytes(tables.ring(), source, target);
         let buffer = Buffer::holding(&queue.line, &bytes, 0, "converter")?;
@@ -277,6 +305,7 @@ impl<D: Driver> Backend for Cuda<D> {
         tables: &Tables<D>,
         polynomials: &View<'_, Self, Evaluation>,
     ) -> Result<Prepared<D>> {
+        let _range = Range::new("prepare");
         check::prepare(tables, polynomials)?;
         let extent =
             Extent { batch: polynomials.batch(), limbs: polynomials.limbs(), degree: polynomials.degree() };
@@ -292,9 +321,13 @@ impl<D: Driver> Backend for Cuda<D> {
         columns: usize,
         entries: &[i64],
     ) -> Result<Matrix<D>> {
+        let _range = Range::new("matrix");
         check::matrix(rows, columns, entries)?;
         let buffer = Buffer::holding(&queue.line, bytemuck::cast_slice(entries), 0, "matrix")?;
-        let fast = FastMatrix::new(&Call::new(self, queue, "matrix"), rows, columns, entries)?;
+        let fast = match self.inner.simple {
+            true => None,
+            false => FastMatrix::new(&Call::new(self, queue, "matrix"), rows, columns, entries)?,
+        };
         Ok(Matrix { rows, columns, buffer, terms: tables::terms(entries), fast })
     }
 
@@ -536,6 +569,7 @@ impl<D: Driver> Backend for Cuda<D> {
         out: &mut ViewMut<'_, Self, Evaluation>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
+        let _range = Range::new("mod_down");
         if self.divide(queue, tables, parts, out, input)? {
             return Ok(());
         }
@@ -549,6 +583,7 @@ impl<D: Driver> Backend for Cuda<D> {
         parts: &mut KeySwitchParts<'_, Self>,
         input: &View<'_, Self, Evaluation>,
     ) -> Result<()> {
+        let _range = Range::new("mod_up");
         if self.extend(queue, tables, parts, input)? {
             return Ok(());
         }
@@ -562,6 +597,7 @@ impl<D: Driver> Backend for Cuda<D> {
         parts: &mut KeySwitchParts<'_, Self>,
         key: &Prepared<D>,
     ) -> Result<()> {
+        let _range = Range::new("gadget_product");
         if self.both_products(queue, tables, parts, key)? {
             return Ok(());
         }
@@ -714,6 +750,7 @@ impl<D: Driver> Backend for Cuda<D> {
         view: &View<'_, Self, X>,
         words: &mut [u64],
     ) -> Result<()> {
+        let _range = Range::new("download");
         let expected = view.batch() * view.limbs().len() * view.degree();
         if words.len() != expected {
             return Err(Error::shape("download", "number of words", words.len(), expected));

@@ -9,6 +9,7 @@ use crate::backend::Cuda;
 use crate::driver::Launch;
 use crate::kernels::Kernel;
 use crate::memory::{Buffer, Line};
+use crate::nvtx::Range;
 use crate::queue::Queue;
 use crate::tables::Tables;
 use crate::{DevicePtr, Driver, abi};
@@ -22,11 +23,12 @@ pub(crate) struct Call<'c, D: Driver> {
     line: &'c Arc<Line<D>>,
     operation: &'static str,
     staged: Vec<Buffer<D>>,
+    _range: Range,
 }
 
 impl<'c, D: Driver> Call<'c, D> {
     pub(crate) fn new(cuda: &'c Cuda<D>, queue: &'c Queue<D>, operation: &'static str) -> Self {
-        Self { cuda, line: &queue.line, operation, staged: Vec::new() }
+        Self { cuda, line: &queue.line, operation, staged: Vec::new(), _range: Range::new(operation) }
     }
 
     /// The limbs and polynomials that kernels go through, with the constants of the ring.

@@ -12,7 +12,7 @@ pub struct Image<'a> {
 /// All images of a build.
 #[derive(Clone, Copy, Debug)]
 pub struct Images<'a> {
-    /// [`abi::hash`](crate::abi::hash) of the `abi.h` they were compiled with.
+    /// [`abi::hash`](crate::abi::hash) of the headers they were compiled with.
     pub abi: u64,
     /// The images.
     pub images: &'a [Image<'a>],

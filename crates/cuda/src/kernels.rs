@@ -60,6 +60,8 @@ kernels! {
     MatrixNarrow16: "arras_matrix_narrow_16" in "matmul/narrow", 256;
     SplitPieces: "arras_split_pieces" in "matmul/pieces", 256;
     JoinPieces: "arras_join_pieces" in "matmul/pieces", 256;
+    SampleNoise: "arras_sample_noise" in "sample/secret", 128;
+    FeatureBounds: "arras_feature_bounds" in "sample/secret", 128;
 }
 
 /// The entry points of a device.

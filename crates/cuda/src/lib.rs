@@ -10,6 +10,10 @@
 //! | [`memory`], [`queue`], [`tables`] | device memory, streams, constants |
 //! | [`fast`] | which fast kernels serve a ring |
 //! | [`backend`] | the contract of `arras-rns` |
+//! | [`upload`] | uploads that go on while the device computes |
+//! | [`vit`] | the kernels of a vision transformer |
+//! | [`secret`] | what the owner of a secret key runs beside the contract |
+//! | [`nvtx`] | ranges that a profiler shows |
 //! | [`measure`] | the ceilings of a device |
 
 pub mod abi;
@@ -24,8 +28,14 @@ pub mod kernels;
 pub mod measure;
 pub mod memory;
 pub mod nvidia;
+pub mod nvtx;
 pub mod queue;
+#[cfg(feature = "rust-cuda")]
+pub mod rust_cuda;
+pub mod secret;
 pub mod tables;
+pub mod upload;
+pub mod vit;
 
 pub use backend::Cuda;
 pub use driver::{DevicePtr, Driver};

@@ -1,5 +1,6 @@
 //! Device memory with an owner.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,8 @@ pub struct Buffer<D: Driver> {
     home: Arc<Line<D>>,
     /// What else used it.
     guests: Mutex<SmallVec<[Arc<Line<D>>; 1]>>,
+    /// Whose memory it is, if not of this backend.
+    owner: Option<Box<dyn Any + Send + Sync>>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,7 +40,21 @@ impl<D: Driver> Buffer<D> {
             0 => DevicePtr::NULL,
             _ => line.driver.allocate(&line.stream, bytes).map_err(|error| error.during(operation))?,
         };
-        Ok(Self { ptr, words, home: line.clone(), guests: Mutex::default() })
+        Ok(Self { ptr, words, home: line.clone(), guests: Mutex::default(), owner: None })
+    }
+
+    /// Someone else's memory, which is given back to them, by dropping `owner`, when every queue that used it has come that far.
+    ///
+    /// # Safety
+    /// `words` words at `ptr` belong to `owner` and can be reached by this device.
+    #[cfg(feature = "rust-cuda")]
+    pub(crate) unsafe fn foreign(
+        line: &Arc<Line<D>>,
+        ptr: DevicePtr,
+        words: usize,
+        owner: impl Any + Send + Sync,
+    ) -> Self {
+        Self { ptr, words, home: line.clone(), guests: Mutex::default(), owner: Some(Box::new(owner)) }
     }
 
     /// A new buffer that holds `bytes`, and `spare` bytes behind them.
@@ -104,7 +121,12 @@ impl<D: Driver> Drop for Buffer<D> {
             driver.wait(stream, &event)
         });
         // Memory that cannot be ordered is not given back: the device is beyond repair then.
-        if ordered.is_ok() {
+        if let Some(owner) = self.owner.take() {
+            match ordered.and_then(|()| driver.synchronize(stream)) {
+                Ok(()) => drop(owner),
+                Err(_) => std::mem::forget(owner),
+            }
+        } else if ordered.is_ok() {
             // SAFETY: allocated on this stream, which waits for all others that used it; nothing else has the address.
             let _ = unsafe { driver.free(stream, self.ptr) };
         }

@@ -8,6 +8,7 @@ mod code;
 mod context;
 mod memory;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -62,12 +63,13 @@ impl NvidiaDriver {
         self.context.raw
     }
 
-    /// Someone else's stream of the same context. It is not destroyed with what is returned.
+    /// Someone else's stream of the same context. It is not destroyed with what is returned, which keeps `owner`.
     ///
     /// # Safety
-    /// The stream outlives what is returned.
-    pub unsafe fn foreign_stream(&self, raw: sys::CUstream) -> Stream {
-        Stream { raw, owned: false, blas: OnceLock::new(), context: self.context.clone() }
+    /// The stream lives at least as long as `owner`.
+    pub unsafe fn foreign_stream(&self, raw: sys::CUstream, owner: impl Any + Send + Sync) -> Stream {
+        let owner = Some(Box::new(owner) as Box<dyn Any + Send + Sync>);
+        Stream { raw, owner, blas: OnceLock::new(), context: self.context.clone() }
     }
 
     fn blas(&self) -> Result<Arc<Blas>> {
@@ -83,7 +85,8 @@ impl NvidiaDriver {
 #[derive(Debug)]
 pub struct Stream {
     raw: sys::CUstream,
-    owned: bool,
+    /// Whose stream it is, if not ours.
+    owner: Option<Box<dyn Any + Send + Sync>>,
     blas: OnceLock<Handle>,
     context: Arc<Context>,
 }
@@ -106,7 +109,7 @@ impl Drop for Stream {
             return;
         }
         drop(self.blas.take());
-        if self.owned {
+        if self.owner.is_none() {
             // SAFETY: created by `NvidiaDriver::stream`; queued work goes on.
             let _ = unsafe { result::stream::destroy(self.raw) };
         }
@@ -183,7 +186,7 @@ impl Driver for NvidiaDriver {
     fn stream(&self) -> Result<Stream> {
         self.context.bind()?;
         let raw = result::stream::create(result::stream::StreamKind::NonBlocking).at("cuStreamCreate")?;
-        Ok(Stream { raw, owned: true, blas: OnceLock::new(), context: self.context.clone() })
+        Ok(Stream { raw, owner: None, blas: OnceLock::new(), context: self.context.clone() })
     }
 
     fn synchronize(&self, stream: &Stream) -> Result<()> {

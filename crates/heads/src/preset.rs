@@ -246,9 +246,16 @@ impl Preset {
             }
             largest = largest.max(norm);
         }
+        Ok(self.bounds_for(largest))
+    }
+
+    /// The public bounds of rows that keep those of the preset, the largest of them with this norm: see
+    /// [`bounds_of`](Self::bounds_of).
+    pub fn bounds_for(&self, largest: f64) -> Bounds {
+        let Bounds { x_max, norm_max } = self.bounds;
         let steps = (0..=MAX_STEPS).map(|k| norm_max * 0.5f32.powf(k as f32 / 2.0));
         let tightest = steps.take_while(|&step| f64::from(step) >= largest).last();
-        Ok(Bounds { x_max, norm_max: tightest.unwrap_or(norm_max) })
+        Bounds { x_max, norm_max: tightest.unwrap_or(norm_max) }
     }
 }
 

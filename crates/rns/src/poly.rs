@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use smallvec::SmallVec;
 
-use crate::{Backend, Error, LimbSet, Result, Ring};
+use crate::{Backend, Error, LimbSet, Result, Ring, Storage};
 
 /// What the words of a polynomial stand for. The domain is part of the type, so that a product in the wrong domain does
 /// not compile.
@@ -84,6 +84,25 @@ impl<B: Backend, D: Domain> Poly<B, D> {
             return Err(Error::shape("allocate", "batch", batch, 0..usize::MAX / row));
         }
         Ok(Self { buffer: backend.allocate(queue, extent.words())?, extent, domain: PhantomData })
+    }
+
+    /// Memory that holds polynomials already, such as someone else's: residues `[batch][limb][N]`, canonical. Others give wrong results,
+    /// or are refused.
+    ///
+    /// # Errors
+    /// [`Error::MissingLimbs`] as [`allocate`](Self::allocate), [`Error::Shape`] if it is not a whole number of polynomials.
+    pub fn from_buffer(ring: &Ring, limbs: LimbSet, buffer: B::Buffer) -> Result<Self> {
+        if limbs.is_empty() || !limbs.is_subset(ring.limbs()) {
+            let missing = limbs.difference(ring.limbs());
+            return Err(Error::MissingLimbs { operation: "from_buffer", missing, available: ring.limbs() });
+        }
+        let row = limbs.len() * ring.degree();
+        if !buffer.words().is_multiple_of(row) {
+            let expected = format!("a multiple of {row}");
+            return Err(Error::shape("from_buffer", "number of words", buffer.words(), expected));
+        }
+        let extent = Extent { batch: buffer.words() / row, limbs, degree: ring.degree() };
+        Ok(Self { buffer, extent, domain: PhantomData })
     }
 
     /// The shape.

@@ -24,6 +24,12 @@ pub enum Error {
         /// Id of the key given, in hexadecimal.
         key: String,
     },
+    /// Features that are on a device would have to leave it.
+    #[error("features of layout {layout} are encoded on the host, not on a device")]
+    OnHost {
+        /// The layout.
+        layout: &'static str,
+    },
     /// A key belongs to other parameters than the context.
     #[error("the key belongs to parameters {key}, the context to {context}")]
     Parameters {

@@ -23,10 +23,10 @@ const MAX_LIMBS: usize = 8;
 
 /// Features as scaled integers in polynomials, not yet encrypted. Overwritten, in queue order, when dropped.
 pub struct EncodedFeatures<'c, B: Backend> {
-    context: &'c Context<B>,
-    groups: Groups,
-    bounds: Bounds,
-    messages: Vec<(Piece, Poly<B, Coefficient>)>,
+    pub(crate) context: &'c Context<B>,
+    pub(crate) groups: Groups,
+    pub(crate) bounds: Bounds,
+    pub(crate) messages: Vec<(Piece, Poly<B, Coefficient>)>,
 }
 
 impl<B: Backend> std::fmt::Debug for EncodedFeatures<'_, B> {
@@ -80,14 +80,31 @@ impl<'c, B: Backend> Cipher<'c, B> {
         encoded: &EncodedFeatures<'_, B>,
         backbone: Option<[u8; 32]>,
     ) -> Result<Query> {
+        let limbs = self.context().params().limbs();
+        self.encrypt_pieces(encoded, backbone, &mut Sampler::from_os()?, |rng, polynomials, count| {
+            let mut small = Zeroizing::new(vec![0; polynomials * count]);
+            rng.noise(&mut small, float);
+            Ok(small_polynomials(self.context(), limbs, count, &small)?)
+        })
+    }
+
+    /// A query whose randomness comes from `rng`. `noise(rng, polynomials, count)` makes noise in the first `count` coefficients of so
+    /// many polynomials, and zeros behind.
+    pub(crate) fn encrypt_pieces(
+        &self,
+        encoded: &EncodedFeatures<'_, B>,
+        backbone: Option<[u8; 32]>,
+        rng: &mut Sampler,
+        noise: impl Fn(&mut Sampler, usize, usize) -> Result<Poly<B, Coefficient>>,
+    ) -> Result<Query> {
         let preset = Preset::of(self.context().params().fingerprint())?;
-        let mut rng = Sampler::from_os()?;
         let seed = rng.bytes();
         let mut body = Vec::new();
         for (piece, message) in &encoded.messages {
             let label =
                 SeedLabel { seed, purpose: Purpose::Ciphertext, object: piece.first_object, polynomial: 0 };
-            let mut b = self.encrypt_piece(piece, message, label, &mut rng)?;
+            let noise = noise(rng, piece.polynomials, piece.packing.coefficients())?;
+            let mut b = self.encrypt_piece(message, label, noise)?;
             self.pack(piece, &b, &mut body)?;
             self.context().backend().wipe(self.context().queue(), b.buffer_mut())?;
         }
@@ -111,24 +128,19 @@ impl<'c, B: Backend> Cipher<'c, B> {
         self.encrypt_encoded(&self.encode_features(groups, features)?, backbone)
     }
 
-    /// The b-part m + e - a s of a piece, in coefficients. Those that are not packed have no noise, so that they give the
-    /// secret away: they must not leave, and the caller wipes them.
+    /// The b-part m + e - a s of a piece, in coefficients, in the memory of e. Those that are not packed have no noise, so that they
+    /// give the secret away: they must not leave, and the caller wipes them.
     fn encrypt_piece(
         &self,
-        piece: &Piece,
         message: &Poly<B, Coefficient>,
         label: SeedLabel,
-        rng: &mut Sampler,
+        noise: Poly<B, Coefficient>,
     ) -> Result<Poly<B, Coefficient>> {
         let context = self.context();
         let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
-        let limbs = context.params().limbs();
-        let mask = self.mask(label, limbs, piece.polynomials)?;
+        let mask = self.mask(label, noise.limbs(), noise.batch())?;
         let mut product = self.times_secret(mask)?;
-        let count = piece.packing.coefficients();
-        let mut small = Zeroizing::new(vec![0; piece.polynomials * count]);
-        rng.noise(&mut small, float);
-        let mut b = small_polynomials(context, limbs, count, &small)?;
+        let mut b = noise;
         backend.add(queue, tables, &mut b.view_mut(), Input::InPlace, &message.view())?;
         backend.sub(queue, tables, &mut b.view_mut(), Input::InPlace, &product.view())?;
         backend.wipe(queue, product.buffer_mut())?;
@@ -173,21 +185,35 @@ impl<'c, B: Backend> Cipher<'c, B> {
         features: &[f32],
     ) -> Result<Poly<B, Coefficient>> {
         let context = self.context();
-        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
+        let (backend, queue) = (context.backend(), context.queue());
         let values: Zeroizing<Vec<u64>> =
             Zeroizing::new(features.iter().map(|&x| f64::from(x).to_bits()).collect());
         let mut buffer = backend.allocate(queue, values.len())?;
         backend.write(queue, &mut buffer, 0, &values)?;
+        let message = self.quantise_words(groups, piece, &buffer, 0)?;
+        backend.wipe(queue, &mut buffer)?;
+        Ok(message)
+    }
+
+    /// The scaled features of a piece, which stand from word `first` on as 64-bit floats.
+    pub(crate) fn quantise_words(
+        &self,
+        groups: &Groups,
+        piece: &Piece,
+        words: &B::Buffer,
+        first: usize,
+    ) -> Result<Poly<B, Coefficient>> {
+        let context = self.context();
+        let (backend, queue, tables) = (context.backend(), context.queue(), context.tables());
         let count = piece.packing.coefficients();
         let (batch_stride, coefficient_stride) = match groups.layout {
             Layout::Dot => (count, 1),
             _ => (1, groups.dimension),
         };
         let scale_bits = context.params().spec().scale_bits as i32;
-        let how = Quantise { first: 0, batch_stride, coefficient_stride, count, scale_bits };
+        let how = Quantise { first, batch_stride, coefficient_stride, count, scale_bits };
         let mut message = context.allocate(context.params().limbs(), piece.polynomials)?;
-        backend.quantise(queue, tables, &mut message.view_mut(), &buffer, how)?;
-        backend.wipe(queue, &mut buffer)?;
+        backend.quantise(queue, tables, &mut message.view_mut(), words, how)?;
         Ok(message)
     }
 

@@ -6,6 +6,7 @@
 //! | [`cipher`] | a secret key on a backend: encryption, decryption, public keys |
 //! | [`evaluation`] | keys for products and automorphisms |
 //! | [`threshold`] | keys that nobody holds whole: shares of keys, uploads under a common mask, shares of decryptions |
+//! | [`resident`] | the same for features that are on a device |
 //! | [`features`] | the client's side of an encrypted head: requests out, logits in |
 //!
 //! Secret material is drawn from the operating system through ChaCha20 ([`arras_ckks::sampling`]), has no `Debug` output and is overwritten when it
@@ -18,6 +19,7 @@ pub mod features;
 #[cfg(feature = "testkit")]
 mod fuzz;
 pub mod key;
+pub mod resident;
 pub mod threshold;
 
 pub use arras_ckks::PublicKey;
@@ -26,3 +28,4 @@ pub use error::{Error, Result};
 #[cfg(feature = "testkit")]
 pub use fuzz::fuzz_one;
 pub use key::SecretKey;
+pub use resident::Resident;

@@ -17,10 +17,14 @@
 pub mod config;
 mod error;
 mod fingerprint;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod images;
 mod init;
 mod interpolate;
 mod json;
+#[cfg(any(test, feature = "gpu"))]
+mod launch;
 mod load;
 mod model;
 mod ops;
@@ -32,6 +36,8 @@ mod vit;
 pub use config::{Architecture, Size};
 pub use error::{Error, FieldError, Result};
 pub use fingerprint::Fingerprint;
+#[cfg(feature = "gpu")]
+pub use gpu::{Gpu, Precision};
 pub use images::{ImageFile, decode, images_in};
 pub use preprocess::Preprocessor;
 pub use resize::Filter;

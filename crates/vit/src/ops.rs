@@ -1,51 +1,66 @@
 //! The pointwise and row-wise parts of a block. Each has a plain form, a chain of candle operations that
-//! runs on any device and can be differentiated, and on the CPU a fused form for inference: one pass over
-//! memory, vectorised for the instruction set found at run time.
+//! runs on any device and can be differentiated, and a fused form for inference, one pass over memory: on the
+//! CPU vectorised for the instruction set found at run time, on a GPU a kernel (`launch`).
 //!
 //! The fused forms overwrite their first argument where they return one of the same shape. The caller hands
 //! it over and keeps no other tensor on the same storage.
 
 use candle_core::{CpuStorage, D, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
-use candle_core::{CustomOp2, CustomOp3, Shape};
+use candle_core::{CustomOp2, Shape};
 use rayon::prelude::*;
 
 use crate::config::Activation;
 
 /// Which form to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Path {
+    /// Operations of candle: the oracle of the others.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the oracle"))]
     Plain,
+    /// The CPU's own.
     Fused,
+    /// Kernels.
+    #[cfg(any(test, feature = "gpu"))]
+    Kernels(std::sync::Arc<dyn crate::launch::BlockKernels>),
 }
 
 /// `x + bias`, the bias repeated over rows.
-pub(crate) fn add_bias(path: Path, x: Tensor, bias: &Tensor) -> Result<Tensor> {
-    if path == Path::Plain {
-        return x.broadcast_add(bias);
+pub(crate) fn add_bias(path: &Path, x: Tensor, bias: &Tensor) -> Result<Tensor> {
+    match path {
+        Path::Plain => return x.broadcast_add(bias),
+        Path::Fused => x.inplace_op2(bias, &AddBias)?,
+        #[cfg(any(test, feature = "gpu"))]
+        Path::Kernels(kernels) => kernels.add_bias(&x, bias)?,
     }
-    x.inplace_op2(bias, &AddBias)?;
     Ok(x)
 }
 
 /// `activation(x + bias)`.
-pub(crate) fn bias_activation(path: Path, x: Tensor, bias: &Tensor, with: Activation) -> Result<Tensor> {
-    if path == Path::Fused {
-        x.inplace_op2(bias, &BiasActivation(with))?;
-        return Ok(x);
+pub(crate) fn bias_activation(path: &Path, x: Tensor, bias: &Tensor, with: Activation) -> Result<Tensor> {
+    match path {
+        Path::Plain => {
+            let x = x.broadcast_add(bias)?;
+            return match with {
+                Activation::Gelu => x.gelu_erf(),
+                Activation::GeluTanh => x.gelu(),
+                Activation::QuickGelu => &x * sigmoid(&(&x * 1.702)?)?,
+                Activation::Relu => x.relu(),
+            };
+        }
+        Path::Fused => x.inplace_op2(bias, &BiasActivation(with))?,
+        #[cfg(any(test, feature = "gpu"))]
+        Path::Kernels(kernels) => kernels.bias_activation(&x, bias, with)?,
     }
-    let x = x.broadcast_add(bias)?;
-    match with {
-        Activation::Gelu => x.gelu_erf(),
-        Activation::GeluTanh => x.gelu(),
-        Activation::QuickGelu => &x * sigmoid(&(&x * 1.702)?)?,
-        Activation::Relu => x.relu(),
-    }
+    Ok(x)
 }
 
 /// `silu(a) * b` where a row of `x + bias` is `(a, b)`.
-pub(crate) fn bias_swiglu(path: Path, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if path == Path::Fused {
-        return x.apply_op2_no_bwd(bias, &BiasSwiGlu);
+pub(crate) fn bias_swiglu(path: &Path, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    match path {
+        Path::Plain => {}
+        Path::Fused => return x.apply_op2_no_bwd(bias, &BiasSwiGlu),
+        #[cfg(any(test, feature = "gpu"))]
+        Path::Kernels(kernels) => return kernels.bias_swiglu(x, bias),
     }
     let halves = x.broadcast_add(bias)?.chunk(2, D::Minus1)?;
     let [a, b] = halves.as_slice() else { bail!("SwiGLU needs two halves") };
@@ -57,33 +72,42 @@ fn sigmoid(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `x + (y + bias)`: the end of both halves of a block.
-pub(crate) fn bias_residual(path: Path, x: Tensor, y: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if path == Path::Plain {
-        return x + y.broadcast_add(bias)?;
+pub(crate) fn bias_residual(path: &Path, x: Tensor, y: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    match path {
+        Path::Plain => return x + y.broadcast_add(bias)?,
+        Path::Fused => x.inplace_op3(y, bias, &BiasResidual)?,
+        #[cfg(any(test, feature = "gpu"))]
+        Path::Kernels(kernels) => kernels.bias_residual(&x, y, bias)?,
     }
-    x.inplace_op3(y, bias, &BiasResidual)?;
     Ok(x)
 }
 
-/// Normalises every row to mean 0 and variance 1 (biased, plus `eps`), then `* weight + bias`.
-pub(crate) fn layer_norm(path: Path, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    if path == Path::Fused {
-        return x.apply_op3_no_bwd(weight, bias, &LayerNorm(eps as f32));
+/// Normalises every row to mean 0 and variance 1 (biased, plus `eps`), then `* weight + bias`, the two rows of `affine`.
+pub(crate) fn layer_norm(path: &Path, x: &Tensor, affine: &Tensor, eps: f64) -> Result<Tensor> {
+    match path {
+        Path::Plain => {}
+        Path::Fused => return x.apply_op2_no_bwd(affine, &LayerNorm(eps as f32)),
+        #[cfg(any(test, feature = "gpu"))]
+        Path::Kernels(kernels) => return kernels.layer_norm(x, affine, eps),
     }
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     let unit = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
-    unit.broadcast_mul(weight)?.broadcast_add(bias)
+    unit.broadcast_mul(&affine.get(0)?)?.broadcast_add(&affine.get(1)?)
 }
 
 /// Softmax over the last dimension.
-pub(crate) fn softmax(path: Path, x: Tensor) -> Result<Tensor> {
-    if path == Path::Fused {
-        x.inplace_op1(&Softmax)?;
-        return Ok(x);
+pub(crate) fn softmax(path: &Path, x: Tensor) -> Result<Tensor> {
+    match path {
+        Path::Plain => {
+            let e = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?.exp()?;
+            return e.broadcast_div(&e.sum_keepdim(D::Minus1)?);
+        }
+        Path::Fused => x.inplace_op1(&Softmax)?,
+        #[cfg(any(test, feature = "gpu"))]
+        Path::Kernels(kernels) => kernels.softmax(&x)?,
     }
-    let e = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?.exp()?;
-    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+    Ok(x)
 }
 
 struct AddBias;
@@ -191,7 +215,7 @@ impl CustomOp2 for BiasSwiGlu {
     }
 }
 
-impl CustomOp3 for LayerNorm {
+impl CustomOp2 for LayerNorm {
     fn name(&self) -> &'static str {
         "layer_norm"
     }
@@ -200,14 +224,13 @@ impl CustomOp3 for LayerNorm {
         &self,
         x: &CpuStorage,
         xl: &Layout,
-        weight: &CpuStorage,
-        wl: &Layout,
-        bias: &CpuStorage,
-        bl: &Layout,
+        affine: &CpuStorage,
+        al: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, bias) = (values(x, xl)?, values(weight, wl)?, values(bias, bl)?);
+        let (x, affine) = (values(x, xl)?, values(affine, al)?);
         let mut out = vec![0.0; x.len()];
-        let width = weight.len();
+        let width = affine.len() / 2;
+        let (weight, bias) = affine.split_at(width);
         row_pairs(&mut out, width, x, width, |out, row| {
             let mean = sum(row, |v| v) / width as f32;
             let variance = sum(row, |v| (v - mean) * (v - mean)) / width as f32;
@@ -379,8 +402,8 @@ mod tests {
     }
 
     /// Runs both forms on equal inputs; the inputs are made twice, as the fused form may overwrite.
-    fn both(bound: f32, run: impl Fn(Path) -> Result<Tensor>) {
-        close(&run(Path::Fused).unwrap(), &run(Path::Plain).unwrap(), bound);
+    fn both(bound: f32, run: impl Fn(&Path) -> Result<Tensor>) {
+        close(&run(&Path::Fused).unwrap(), &run(&Path::Plain).unwrap(), bound);
     }
 
     #[test]
@@ -393,7 +416,8 @@ mod tests {
             both(2e-7, |path| bias_residual(path, x(3.0), &x(0.3), &b));
             both(2e-6, |path| softmax(path, x(20.0)));
             if width > 1 {
-                both(5e-6, |path| layer_norm(path, &x(5.0), &b, &b, 1e-6));
+                let affine = Tensor::stack(&[&b, &b], 0).unwrap();
+                both(5e-6, |path| layer_norm(path, &x(5.0), &affine, 1e-6));
             }
             for with in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Relu] {
                 both(5e-7, |path| bias_activation(path, x(8.0), &b, with));

@@ -1,28 +1,49 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::config::{self, Architecture, TensorSpec};
 use crate::fingerprint::{Builder, Fingerprint};
 use crate::load::{Checkpoint, read_json};
 use crate::model::{Encoder, Weights};
 use crate::preprocess::{Preprocessor, Steps};
-use crate::{Error, Result, init};
+use crate::{Error, Result, init, ops};
 
 /// Where the transformer runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Device {
     /// Host memory; threads as rayon's global pool has.
     #[default]
     Cpu,
+    /// A GPU.
+    #[cfg(feature = "gpu")]
+    Cuda(crate::Gpu),
 }
 
 impl Device {
-    fn open(self) -> Result<candle_core::Device> {
+    fn candle(&self) -> candle_core::Device {
         match self {
-            Self::Cpu => Ok(candle_core::Device::Cpu),
+            Self::Cpu => candle_core::Device::Cpu,
+            #[cfg(feature = "gpu")]
+            Self::Cuda(gpu) => gpu.candle_device().clone(),
+        }
+    }
+
+    fn dtype(&self) -> DType {
+        match self {
+            Self::Cpu => DType::F32,
+            #[cfg(feature = "gpu")]
+            Self::Cuda(gpu) => gpu.dtype(),
+        }
+    }
+
+    fn path(&self) -> ops::Path {
+        match self {
+            Self::Cpu => ops::Path::Fused,
+            #[cfg(feature = "gpu")]
+            Self::Cuda(gpu) => gpu.path(),
         }
     }
 }
@@ -33,18 +54,19 @@ pub struct Vit {
     architecture: Architecture,
     preprocessor: Preprocessor,
     fingerprint: Fingerprint,
+    device: Device,
     encoder: Encoder,
 }
 
 impl Vit {
     /// Loads a Hugging Face directory: `config.json`, `model.safetensors` or its shards (f32, f16, bf16;
-    /// computed in f32), and `preprocessor_config.json` if there is one.
+    /// computed in f32, on a GPU as its precision says), and `preprocessor_config.json` if there is one.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
         let file = dir.join("config.json");
         let architecture = config::parse(&read_json(&file)?).map_err(|error| error.at(&file))?;
         let preprocessor = Preprocessor::from_dir(dir, &architecture)?;
         let mut checkpoint = Checkpoint::open(dir)?;
-        Self::build(architecture, preprocessor, device.open()?, |spec| checkpoint.tensor(spec))
+        Self::build(architecture, preprocessor, device, |spec| checkpoint.tensor(spec))
     }
 
     /// Random weights: the same bits for a seed on every machine. Normal of deviation 0.02 truncated at two
@@ -54,13 +76,13 @@ impl Vit {
         architecture.validate().map_err(invalid)?;
         let steps = Steps::for_family(architecture);
         let preprocessor = Preprocessor::new(steps, architecture).map_err(invalid)?;
-        Self::build(*architecture, preprocessor, device.open()?, |spec| Ok(init::tensor(seed, spec)))
+        Self::build(*architecture, preprocessor, device, |spec| Ok(init::tensor(seed, spec)))
     }
 
     fn build(
         architecture: Architecture,
         preprocessor: Preprocessor,
-        device: candle_core::Device,
+        device: &Device,
         mut tensor: impl FnMut(&TensorSpec) -> Result<Vec<f32>>,
     ) -> Result<Self> {
         let mut builder = Builder::new(&architecture, preprocessor.steps());
@@ -70,9 +92,10 @@ impl Vit {
             builder.tensor(&spec, &found);
             values.insert(spec.name, found);
         }
-        let weights = Weights { values, device: &device };
-        let encoder = Encoder::new(architecture, preprocessor.output(), weights)?;
-        Ok(Self { architecture, preprocessor, fingerprint: builder.finish(), encoder })
+        let weights = Weights { values, device: &device.candle(), dtype: device.dtype() };
+        let encoder = Encoder::new(architecture, preprocessor.output(), weights, device.path())?;
+        let (fingerprint, device) = (builder.finish(), device.clone());
+        Ok(Self { architecture, preprocessor, fingerprint, device, encoder })
     }
 
     /// Family and dimensions.
@@ -92,24 +115,60 @@ impl Vit {
 
     /// CLS tokens of preprocessed images, one row of [`Architecture::width`] finite numbers each.
     ///
-    /// Every element of `pixels` is `[3][height][width]` as [`Preprocessor::pixels`] gives it. The whole slice
-    /// is one batch; memory grows with its length.
+    /// Every element of `pixels` is `[3][height][width]` as [`Preprocessor::pixels`] gives it. On the CPU the whole slice
+    /// is one batch, and memory grows with its length; on a GPU it goes through in batches.
     pub fn embed_batch<P: AsRef<[f32]>>(&self, pixels: &[P]) -> Result<Vec<Vec<f32>>> {
-        let wanted = self.preprocessor.len();
-        if let Some(index) = pixels.iter().position(|p| p.as_ref().len() != wanted) {
-            let found = pixels[index].as_ref().len();
-            return Err(Error::Input(format!("image {index}: expected {wanted} values, found {found}")));
-        }
+        self.check(pixels)?;
         if pixels.is_empty() {
             return Ok(Vec::new());
         }
-        let size = self.preprocessor.output();
-        let flat: Vec<f32> = pixels.iter().flat_map(|p| p.as_ref()).copied().collect();
-        let shape = (pixels.len(), 3, size.height, size.width);
-        let rows = self.cls(&Tensor::from_vec(flat, shape, self.encoder.device())?)?.to_vec2::<f32>()?;
+        let rows = self.tokens(pixels)?.to_vec2::<f32>()?;
         match rows.iter().position(|row| row.iter().any(|value| !value.is_finite())) {
             Some(index) => Err(Error::Input(format!("image {index}: the CLS token is not finite"))),
             None => Ok(rows),
+        }
+    }
+
+    /// [`embed_batch`](Self::embed_batch) of a transformer on a GPU, without the way back: the tokens as 64-bit floats, one to a word, image
+    /// after image, for work of `queue` from here on. The tensor of tokens is overwritten; what the layers leave in candle's memory is not.
+    ///
+    /// # Errors
+    /// As there; a transformer on the CPU. Tokens that are not finite are left for the encoder to find.
+    #[cfg(feature = "gpu")]
+    pub fn embed_resident<P: AsRef<[f32]>>(
+        &self,
+        queue: &arras_cuda::queue::Queue<arras_cuda::NvidiaDriver>,
+        pixels: &[P],
+    ) -> Result<arras_cuda::memory::Buffer<arras_cuda::NvidiaDriver>> {
+        let Device::Cuda(gpu) = &self.device else {
+            return Err(Error::Input("the transformer is on the CPU".to_owned()));
+        };
+        self.check(pixels)?;
+        gpu.words(queue, self.tokens(pixels)?)
+    }
+
+    fn check<P: AsRef<[f32]>>(&self, pixels: &[P]) -> Result<()> {
+        let wanted = self.preprocessor.len();
+        match pixels.iter().position(|p| p.as_ref().len() != wanted) {
+            Some(index) => {
+                let found = pixels[index].as_ref().len();
+                Err(Error::Input(format!("image {index}: expected {wanted} values, found {found}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Tokens `[B, D]` of images that have the right length, on the device.
+    fn tokens<P: AsRef<[f32]>>(&self, pixels: &[P]) -> Result<Tensor> {
+        let size = self.preprocessor.output();
+        match &self.device {
+            Device::Cpu => {
+                let flat: Vec<f32> = pixels.iter().flat_map(|p| p.as_ref()).copied().collect();
+                let shape = (pixels.len(), 3, size.height, size.width);
+                self.cls(&Tensor::from_vec(flat, shape, self.encoder.device())?)
+            }
+            #[cfg(feature = "gpu")]
+            Device::Cuda(gpu) => gpu.tokens(&self.encoder, size, pixels),
         }
     }
 

@@ -16,6 +16,13 @@ pub(crate) fn cuda(options: HostOptions) -> Result<Cuda<HostDriver>> {
     Cuda::new(HostDriver::new(options), &images).map_err(|error| error.during("loading kernels"))
 }
 
+/// A new device with the simple kernels alone.
+pub(crate) fn simple(options: HostOptions) -> Result<Cuda<HostDriver>> {
+    let images = arras_cuda_host::images()
+        .map_err(|reason| Error::Device { place: "kernels on the host".into(), message: reason.into() })?;
+    Cuda::simple(HostDriver::new(options), &images).map_err(|error| error.during("loading kernels"))
+}
+
 /// Runs trials. Where the kernels could not be compiled they are reported as ignored, with the reason;
 /// `ARRAS_REQUIRE_HOST_KERNELS=1` makes that a failure.
 pub(crate) fn run(trials: Vec<Trial>) -> ExitCode {

@@ -27,5 +27,16 @@ structures! {
     /// Residues and doubles.
     PiecesArgs: 200, align 8 { shape: Shape, residues: View, pieces: DevicePtr, piece: u32, reserved: u32, }
     /// Operands of secret sampling.
-    SampleArgs: 224, align 8 { shape: Shape, out: View, key: [u32; 8], block: u64, }
+    SampleArgs: 224, align 8 { shape: Shape, out: View, key: [u32; 8], count: u32, reserved: u32, }
+    /// A constant factor of 32-bit words.
+    Factor32: 8, align 8 { value: u32, quotient: u32, }
+    /// Operands of a transform of 32-bit words.
+    Transform32Args: 56, align 8 {
+        from: DevicePtr, to: DevicePtr, table: DevicePtr, scale: Factor32, last: Factor32, modulus: u32, log_degree: u32,
+        batch: u32, reserved: u32,
+    }
+    /// Bounds on rows of features.
+    FeatureArgs: 48, align 8 {
+        values: DevicePtr, found: DevicePtr, rows: u64, dimension: u64, x_max: f64, norm_max: f64,
+    }
 }
