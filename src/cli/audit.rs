@@ -38,7 +38,7 @@ pub struct Audit {
     /// Pictures that the attacker learns from
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u16).range(20..=20_000))]
     own: u16,
-    /// Steps of gradient matching
+    /// Steps of gradient matching; a serious run takes 2000
     #[arg(long, default_value_t = Plan::default().iterations)]
     iterations: usize,
     /// Batch sizes of gradient matching
@@ -50,7 +50,7 @@ pub struct Audit {
 }
 
 fn attack(text: &str) -> Result<Attack, String> {
-    let named = |attack: &Attack| attack.name() == text || text.parse() == Ok(attack.letter());
+    let named = |attack: &Attack| attack.name() == text || text.parse::<char>() == Ok(attack.letter());
     Attack::ALL.into_iter().find(named).ok_or_else(|| {
         format!(
             "expected one of {}",

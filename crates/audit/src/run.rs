@@ -72,7 +72,7 @@ impl Default for Plan {
             own: 600,
             batches: 3,
             batch_sizes: vec![1, 2, 4, 8],
-            iterations: 2000,
+            iterations: 200,
         }
     }
 }
