@@ -50,7 +50,7 @@ pub struct Audit {
 }
 
 fn attack(text: &str) -> Result<Attack, String> {
-    let named = |attack: &Attack| attack.name() == text || text.parse() == Ok(attack.letter());
+    let named = |attack: &Attack| attack.name() == text || text.parse::<char>() == Ok(attack.letter());
     Attack::ALL.into_iter().find(named).ok_or_else(|| {
         format!(
             "expected one of {}",
