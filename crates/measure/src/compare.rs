@@ -298,7 +298,7 @@ mod tests {
             assert_eq!((innocent, report.count(Verdict::Faster)), (0, 0), "seed {seed}");
         }
         // Where the machine as a whole went the other way it hides them; blocks do not.
-        assert!(found > 60, "{found} of 200");
+        assert!(found > 150, "{found} of 200");
     }
 
     #[test]
