@@ -187,6 +187,33 @@ impl<C: IntegerMatrix, G: IntegerMatrix> IntegerMatrix for Either<C, G> {
     }
 }
 
+#[cfg(feature = "client")]
+impl<C: arras_secret::Resident, G: arras_secret::Resident> arras_secret::Resident for Device<C, G> {
+    fn sample_noise(
+        &self,
+        queue: &Self::Queue,
+        tables: &Self::Tables,
+        out: &mut ViewMut<'_, Self, Coefficient>,
+        count: usize,
+        key: &[u8; 32],
+    ) -> Result<()> {
+        on!(self, backend => {
+            let mut out = out.try_map(side::of_mut)?;
+            backend.sample_noise(side::of(queue)?, side::of(tables)?, &mut out, count, key)
+        })
+    }
+
+    fn feature_bounds(
+        &self,
+        queue: &Self::Queue,
+        values: &Self::Buffer,
+        shape: [usize; 2],
+        limits: [f64; 2],
+    ) -> Result<std::result::Result<f64, usize>> {
+        on!(self, backend => backend.feature_bounds(side::of(queue)?, side::of(values)?, shape, limits))
+    }
+}
+
 impl<C: Backend, G: Backend> Backend for Device<C, G> {
     type Buffer = Either<C::Buffer, G::Buffer>;
     type Queue = Either<C::Queue, G::Queue>;

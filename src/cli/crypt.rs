@@ -284,8 +284,9 @@ impl Encrypt {
         let backbone = features.fingerprint.as_deref().map(parse_fingerprint).transpose();
         let backbone = in_file(&self.features, backbone)?;
         let context = Context::new(common.backend()?, preset.params.clone())?;
-        let query =
-            Cipher::new(&context, &key)?.encrypt_features(plan.chosen.groups, &features.values, backbone);
+        let cipher = Cipher::new(&context, &key)?;
+        let encoded = cipher.encode_features(plan.chosen.groups, &features.values);
+        let query = encoded.and_then(|encoded| cipher.encrypt_resident(&encoded, backbone));
         let bytes = in_file(&self.features, query)?.to_bytes();
         write_atomically(&self.output, &bytes, Access::Shared)?;
         common.print(&EncryptReport {

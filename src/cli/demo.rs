@@ -9,11 +9,12 @@ use arras_fit::baseline::colour_statistics;
 use arras_fit::tiles::TileSet;
 use arras_fit::{Features, Training, metrics, train, train_mlp};
 use arras_heads::{Head, Model};
-use arras_vit::{Architecture, Device, Vit, decode, images_in};
+use arras_vit::{decode, images_in};
 use clap::Args;
 use serde::Serialize;
 
-use super::embed::{Embedded, attach_groups, embed_images, progress, read_groups};
+use super::device::Device as Backend;
+use super::embed::{Backbone, Embedded, attach_groups, embed_images, progress, read_groups};
 use super::tiles::write_tiles;
 use super::{Common, Text, pipeline, table};
 
@@ -94,7 +95,7 @@ impl Demo {
         let bar = progress(common, "painting", set.len());
         write_tiles(&set, &folder.join("tiles"), &bar)?;
         bar.finish_and_clear();
-        let embedded = self.embed(common, &folder.join("tiles"))?;
+        let embedded = self.embed(common, &backend, &folder.join("tiles"))?;
         let split = Split::by_group(&embedded.features)?;
         let (model, l2) = self.fit(&embedded.features.select(&split.fit))?;
         let presets = pipeline::presets(self.preset.as_deref(), self.hide_model, &model)?;
@@ -130,8 +131,9 @@ impl Demo {
         }
     }
 
-    fn embed(&self, common: &Common, tiles: &Path) -> Result<Embedded> {
-        let vit = Vit::random(&Architecture::tiny(), self.seed, &Device::Cpu)?;
+    fn embed(&self, common: &Common, backend: &Backend, tiles: &Path) -> Result<Embedded> {
+        let backbone = Backbone { random: Some(self.seed), ..Backbone::default() };
+        let vit = backbone.load(common, backend)?;
         let images = images_in(tiles)?;
         let bar = progress(common, "embedding", images.len());
         let mut embedded = embed_images(&vit, &images, &HashMap::new(), &bar, |_| Ok(()))?;

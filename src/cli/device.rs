@@ -3,6 +3,9 @@
 use anyhow::Result;
 use arras_cpu::Cpu;
 
+#[cfg(feature = "cuda-vit")]
+pub use on_gpu::{Precision, transformer};
+
 #[cfg(feature = "cuda")]
 pub use with_cuda::{Device, cache, cpu, cuda, gpus, threads};
 #[cfg(not(feature = "cuda"))]
@@ -137,5 +140,46 @@ mod without_cuda {
     /// No GPU.
     pub fn gpus() -> Vec<Gpu> {
         vec![Gpu { name: "cuda:N".into(), available: false, detail: LACKING.into() }]
+    }
+}
+
+/// The vision transformer on the GPU that was asked for.
+#[cfg(feature = "cuda-vit")]
+mod on_gpu {
+    use anyhow::{Context as _, bail};
+    use arras_vit::Gpu;
+
+    use super::{Device, Result};
+    use crate::cli::Common;
+
+    /// What a transformer computes with on a GPU.
+    #[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+    pub enum Precision {
+        /// 32-bit floats
+        #[default]
+        F32,
+        /// bf16 between layers, sums in 32-bit floats
+        Bf16,
+    }
+
+    /// Where the transformer runs: on the device of `backend`, which is the one of `--device`.
+    ///
+    /// # Errors
+    /// A GPU that candle cannot use, bf16 on the CPU.
+    pub fn transformer(common: &Common, backend: &Device, precision: Precision) -> Result<arras_vit::Device> {
+        let precision = match (common.ordinal()?, precision) {
+            (None, Precision::F32) => return Ok(arras_vit::Device::Cpu),
+            (None, Precision::Bf16) => bail!("--precision bf16: the CPU computes in f32"),
+            (Some(_), Precision::F32) => arras_vit::Precision::F32,
+            (Some(_), Precision::Bf16) => arras_vit::Precision::Bf16,
+        };
+        match (backend, common.ordinal()?) {
+            (Device::Cuda(cuda), Some(ordinal)) => {
+                let gpu = Gpu::new(cuda, ordinal, precision);
+                let gpu = gpu.with_context(|| format!("--device {}: the transformer", common.device))?;
+                Ok(arras_vit::Device::Cuda(gpu))
+            }
+            _ => Ok(arras_vit::Device::Cpu),
+        }
     }
 }

@@ -7,24 +7,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use arras_fit::{Features, import};
-use arras_vit::{Architecture, Device, ImageFile, Vit, images_in};
+use arras_vit::{Architecture, ImageFile, Vit, images_in};
 use arras_wire::file::check_writable;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::device::Device as Backend;
 use super::{Common, EXIT_PARTIAL, Text, in_file, refuse_replacing, table};
 
-/// Images that go through the transformer together.
-const BATCH: usize = 32;
+/// Images that are read and go through the transformer together.
+const BATCH: usize = if cfg!(feature = "cuda-vit") { 128 } else { 32 };
 /// The file in a folder of images that names their groups.
 pub const GROUPS: &str = "groups.csv";
 /// How often unfinished work is put on disk.
 const CHECKPOINT: Duration = Duration::from_secs(10);
 
 /// Which transformer to use.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Backbone {
     /// A Hugging Face directory with config.json and safetensors (ViTModel or Dinov2Model)
     #[arg(long, conflicts_with = "random", value_name = "HF_DIR")]
@@ -32,18 +33,26 @@ pub struct Backbone {
     /// A small transformer with random weights from this seed: to try things, not to classify
     #[arg(long, value_name = "SEED")]
     pub random: Option<u64>,
+    /// What the transformer computes with on a GPU
+    #[cfg(feature = "cuda-vit")]
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: super::device::Precision,
 }
 
 impl Backbone {
-    /// Loads it, onto the CPU.
+    /// Loads it, onto the device of `backend` in a build with the feature `cuda-vit`, else onto the CPU.
     ///
     /// # Errors
-    /// Neither option given, or a directory that cannot be loaded.
-    pub fn load(&self, common: &Common) -> Result<Vit> {
+    /// Neither option given, a directory that cannot be loaded, a GPU that cannot be used.
+    pub fn load(&self, common: &Common, backend: &Backend) -> Result<Vit> {
         use_threads(common);
+        #[cfg(feature = "cuda-vit")]
+        let device = super::device::transformer(common, backend, self.precision)?;
+        #[cfg(not(feature = "cuda-vit"))]
+        let (device, _) = (arras_vit::Device::Cpu, backend);
         match (&self.model, self.random) {
-            (Some(dir), _) => Ok(Vit::load(dir, &Device::Cpu)?),
-            (None, Some(seed)) => Ok(Vit::random(&Architecture::tiny(), seed, &Device::Cpu)?),
+            (Some(dir), _) => Ok(Vit::load(dir, &device)?),
+            (None, Some(seed)) => Ok(Vit::random(&Architecture::tiny(), seed, &device)?),
             (None, None) => bail!("name a backbone: --model HF_DIR, or --random SEED to try without weights"),
         }
     }
@@ -292,8 +301,9 @@ impl Embed {
         }
         check_output(&self.output, &images, &[&self.images.join(GROUPS)])?;
         let groups = read_groups(&images, &self.images)?;
+        #[cfg(not(feature = "cuda-vit"))]
         common.require_cpu("the vision transformer")?;
-        let vit = self.backbone.load(common)?;
+        let vit = self.backbone.load(common, &common.backend()?)?;
         let partial = partial_path(&self.output);
         let done = resume(&partial, &vit)?;
         let bar = progress(common, "embedding", images.len());

@@ -65,7 +65,7 @@ impl Infer {
             check_output(path, &images, &[&self.head, &self.images.join(GROUPS)])?;
         }
         let groups = read_groups(&images, &self.images)?;
-        let vit = self.backbone.load(common)?;
+        let vit = self.backbone.load(common, &backend)?;
         let fingerprint = vit.fingerprint().to_string();
         if let Some(fitted) = model.card().fingerprint.as_ref().filter(|fitted| **fitted != fingerprint) {
             let (file, fitted, here) = (self.head.display(), first(fitted), first(&fingerprint));

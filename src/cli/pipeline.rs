@@ -212,7 +212,7 @@ impl Road<'_> {
         };
         let encoded = self.cipher.encode_features(groups, features)?;
         let encode = lap();
-        let query = self.cipher.encrypt_encoded(&encoded, self.backbone)?.to_bytes();
+        let query = self.cipher.encrypt_resident(&encoded, self.backbone)?.to_bytes();
         let encrypt = lap();
         let reply = self.server.classify(&Query::from_bytes(&query)?)?.to_bytes();
         let server = lap();
