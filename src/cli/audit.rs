@@ -105,7 +105,7 @@ impl Audit {
             bail!("--batch-sizes, --iterations: expected at least 1");
         }
         let random = self.model.is_none().then_some(self.seed);
-        let vit = Backbone { model: self.model.clone(), random }.load(common)?;
+        let vit = Backbone { model: self.model.clone(), random }.load(common, &common.backend()?)?;
         let lpips = self.lpips.as_deref().map(Lpips::load).transpose()?;
         let source = match &self.images {
             Some(folder) => Source::folder(folder, self.seed)?,

@@ -7,11 +7,14 @@ use arras_audit::{Finding, Result, Rows};
 
 const SEED: u64 = 1;
 
+/// An attack by its name.
+type Named<'a> = (&'a str, &'a dyn Fn() -> Result<Vec<Finding>>);
+
 fn main() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let rows = Rows::synthetic(SEED, 2048, 32, 3);
     let wide = Rows::synthetic(SEED, 600, 64, 3);
-    let attacks: [(&str, &dyn Fn() -> Result<Vec<Finding>>); 5] = [
+    let attacks: [Named<'_>; 5] = [
         ("membership", &|| membership::findings(&rows, SEED)),
         ("head", &|| head::findings(&wide, SEED)),
         ("key", &|| key::findings(SEED)),
