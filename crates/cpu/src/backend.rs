@@ -237,7 +237,7 @@ fn not_packed(row: usize, at: usize, count: usize, q: Modulus) -> Error {
 const STRETCH: usize = 1024;
 
 /// The same for matrix products.
-const MATRIX_STRETCH: usize = 256;
+const MATRIX_STRETCH: usize = 512;
 
 impl Backend for Cpu {
     type Buffer = Buffer;
@@ -539,7 +539,8 @@ impl Backend for Cpu {
         let (limbs, degree) = (out.limbs().len(), out.degree());
         let words = matrix.rows * matrix.columns * limbs * degree;
         let inputs = rows(input);
-        let weights: Vec<_> = matrix.entries.chunks(matrix.columns.max(1)).collect();
+        let constants: Vec<_> =
+            out.limbs().iter().map(|limb| tables.limb(limb).matrix_constants(matrix)).collect();
         // An item is a stretch of one limb: all rows of the result from one pass over the inputs.
         let mut outputs: Vec<_> =
             rows_mut(out).into_iter().map(|(limb, row)| (limb, row.chunks_mut(MATRIX_STRETCH))).collect();
@@ -561,10 +562,9 @@ impl Backend for Cpu {
             let column = inputs.iter().skip(index).step_by(limbs).map(|(_, row)| &row[stretch.clone()]);
             tables.limb(limb).matrix_rows(
                 &mut outputs,
-                &weights,
+                matrix,
+                &constants[index],
                 &column.collect::<Vec<_>>(),
-                matrix.largest,
-                matrix.terms_per_reduction,
             );
             Ok(())
         })

@@ -9,7 +9,7 @@ use crate::path::Path;
 use crate::portable;
 #[cfg(target_arch = "x86_64")]
 use crate::simd;
-use crate::tables::{Converter, Factor, Tables, Terms, Twiddles};
+use crate::tables::{Converter, Factor, Matrix, Tables, Terms, Twiddles};
 
 /// The row kernels of one limb. Rows are canonical on entry and on return, and as long as the degree unless said otherwise.
 #[derive(Debug)]
@@ -25,13 +25,6 @@ enum Kernels {
     #[cfg(target_arch = "x86_64")]
     Simd(Box<simd::Kernels>),
 }
-
-/// Rows of a matrix product that share one pass over the inputs.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const MATRIX_ROWS: usize = simd::MATRIX_ROWS;
-/// Rows of a matrix product that share one pass over the inputs.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) const MATRIX_ROWS: usize = 1;
 
 impl LimbTable {
     /// The kernels of `limb` on `path`, or portable ones if the degree is too small to fill vectors. The processor has
@@ -173,26 +166,25 @@ impl LimbTable {
         }
     }
 
-    /// `out[r] = sum_c weights[r][c] * inputs[c]`, for stretches of rows that are a multiple of 16 words or whole rows.
-    /// `largest` is the largest magnitude of a weight, `terms_per_reduction` how many products fit 127 bits.
-    pub fn matrix_rows(
-        &self,
-        out: &mut [&mut [u64]],
-        weights: &[&[i64]],
-        inputs: &[&[u64]],
-        largest: u64,
-        terms_per_reduction: usize,
-    ) {
+    /// What [`matrix_rows`](Self::matrix_rows) takes for each row of a matrix: the sum of the products of neighbours.
+    pub fn matrix_constants(&self, matrix: &Matrix) -> Vec<u64> {
+        let q = self.modulus;
+        let product = |pair: &[i64]| match pair {
+            [a, b] => q.reduce_signed(i128::from(*a) * i128::from(*b)),
+            _ => 0,
+        };
+        matrix.each_row().map(|row| row.chunks(2).fold(0, |sum, pair| q.add(sum, product(pair)))).collect()
+    }
+
+    /// `out[r] = sum_c matrix[r][c] * inputs[c]`, for stretches of rows that are a multiple of 16 words or whole rows.
+    pub fn matrix_rows(&self, out: &mut [&mut [u64]], matrix: &Matrix, constants: &[u64], inputs: &[&[u64]]) {
         #[cfg(target_arch = "x86_64")]
-        if let (Kernels::Simd(kernels), true) = (&self.kernels, largest < self.modulus.value()) {
-            for (out, weights) in out.chunks_mut(MATRIX_ROWS).zip(weights.chunks(MATRIX_ROWS)) {
-                kernels.matrix_rows(out, weights, inputs);
-            }
-            return;
+        if let (Kernels::Simd(kernels), true) = (&self.kernels, matrix.largest < self.modulus.value()) {
+            return kernels.matrix_rows(out, &matrix.each_row().collect::<Vec<_>>(), constants, inputs);
         }
-        let _ = largest;
-        for (out, weights) in out.iter_mut().zip(weights) {
-            portable::matrix_row(out, weights, inputs, terms_per_reduction, self.modulus);
+        let _ = constants;
+        for (out, weights) in out.iter_mut().zip(matrix.each_row()) {
+            portable::matrix_row(out, weights, inputs, matrix.terms_per_reduction, self.modulus);
         }
     }
 

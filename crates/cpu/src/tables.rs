@@ -160,7 +160,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Takes `extent` words of room, and the rows in order of entry and limb.
-    pub(crate) fn new<'a>(mut buffer: Buffer, extent: Extent, rows: impl Iterator<Item = &'a [u64]>) -> Self {
+    pub fn new<'a>(mut buffer: Buffer, extent: Extent, rows: impl Iterator<Item = &'a [u64]>) -> Self {
         let Extent { batch, limbs, degree } = extent;
         let chunk = CHUNK.min(degree);
         let words = buffer.as_mut_slice();
@@ -246,12 +246,19 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// The entries have been checked to be at most 2^62 in magnitude, `rows * columns` of them.
-    pub(crate) fn new(rows: usize, columns: usize, entries: &[i64]) -> Self {
+    /// From `rows * columns` entries of at most 2^62 in magnitude.
+    pub fn new(rows: usize, columns: usize, entries: &[i64]) -> Self {
         let largest = entries.iter().map(|entry| entry.unsigned_abs()).max().unwrap_or(0);
         let product_bits = Modulus::MAX_BITS + (64 - largest.leading_zeros());
         let terms_per_reduction = 1usize << (127 - product_bits).min(32);
         Self { rows, columns, entries: entries.to_vec(), largest, terms_per_reduction }
+    }
+
+    /// The entries of each row.
+    pub(crate) fn each_row(&self) -> impl Iterator<Item = &[i64]> {
+        let row =
+            move |r: usize| self.entries.get(r * self.columns..(r + 1) * self.columns).unwrap_or_default();
+        (0..self.rows).map(row)
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`modular`] | products and sums of products of residues |
 //! | [`rows`] | the other row kernels |
 //!
-//! All `unsafe` of the crate is in this module. It is of three kinds: intrinsics, which a token of [`lanes`] vouches for;
+//! All `unsafe` of the crate is in this module, but for one call of the system in `memory`. It is of three kinds: intrinsics, which a token of [`lanes`] vouches for;
 //! loads and stores at offsets that an assertion at the entry bounds; and calls of functions compiled for more features
 //! than the crate, which again a token vouches for.
 
@@ -28,7 +28,6 @@ use butterfly::{Harvey52, Lazy52, Shoup64, Wide52};
 use lanes::{Avx2, Avx512, Ifma};
 use modular::{Narrow, Wide};
 use ntt::Transform;
-pub(crate) use rows::MATRIX_ROWS;
 
 use crate::path::Path;
 use crate::tables::{Factor, Terms};
@@ -169,6 +168,29 @@ impl Kernels {
         }
     }
 
+    /// `out[r] = sum_c weights[r][c] inputs[c]`, every weight less than q in magnitude. `constants[r]` is the sum of the
+    /// products of neighbours `weights[r][2i] weights[r][2i + 1]` modulo q.
+    pub(crate) fn matrix_rows(
+        &self,
+        out: &mut [&mut [u64]],
+        weights: &[&[i64]],
+        constants: &[u64],
+        inputs: &[&[u64]],
+    ) {
+        let step = if self.is_narrow() { rows::PAIR_ROWS } else { rows::MATRIX_ROWS };
+        let parts = out.chunks_mut(step).zip(weights.chunks(step)).zip(constants.chunks(step));
+        for ((out, weights), constants) in parts {
+            // SAFETY: the arithmetic holds tokens for the features of its functions.
+            unsafe {
+                match self.rows {
+                    AnyModular::Narrow(m, _) => ifma::matrix_pairs(m, out, weights, constants, inputs),
+                    AnyModular::Avx512(m) => avx512::matrix_rows(m, out, weights, inputs),
+                    AnyModular::Avx2(m) => avx2::matrix_rows(m, out, weights, inputs),
+                }
+            }
+        }
+    }
+
     /// The second step of a base conversion from limbs that are all [narrow](Self::is_narrow) or not.
     pub(crate) fn weigh(
         &self,
@@ -214,13 +236,16 @@ macro_rules! row_methods {
         row_entries!("avx512f,avx512dq,avx512vl,avx512bw,avx512ifma", ifma, Narrow:
             $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
             fn lift(out: &mut [u64], digit: &[u64], start: u64);
-            fn reduce_bytes_narrow(row: &mut [u64], bytes: &[u8]););
+            fn reduce_bytes_narrow(row: &mut [u64], bytes: &[u8]);
+            fn matrix_pairs(out: &mut [&mut [u64]], weights: &[&[i64]], constants: &[u64], inputs: &[&[u64]]););
         row_entries!("avx512f,avx512dq,avx512vl,avx512bw", avx512, Wide<Avx512>:
             $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
+            fn matrix_rows(out: &mut [&mut [u64]], weights: &[&[i64]], inputs: &[&[u64]]);
             fn automorphism_values(out: &mut [u64], input: &[u64], element: usize);
             fn reduce_bytes(row: &mut [u64], bytes: &[u8]););
         row_entries!("avx2", avx2, Wide<Avx2>:
             $(fn $name($($argument: $type),*);)* fn weigh(out: &mut [u64], at: Range<usize>, digits: &[&[u64]], weights: &[u64], start: u64);
+            fn matrix_rows(out: &mut [&mut [u64]], weights: &[&[i64]], inputs: &[&[u64]]);
             fn reduce_bytes(row: &mut [u64], bytes: &[u8]););
     };
 }
@@ -260,8 +285,6 @@ row_methods! {
     fn inner_product(out: &mut [u64], left: &[&[u64]], right: Terms<'_>);
     /// Two sums with the same left sides, which are read once.
     fn inner_products(out: [&mut [u64]; 2], left: &[&[u64]], right: Terms<'_>);
-    /// `out[r] = sum_c weights[r][c] inputs[c]`, every weight less than q in magnitude.
-    fn matrix_rows(out: &mut [&mut [u64]], weights: &[&[i64]], inputs: &[&[u64]]);
     /// `row[i] = round(values[i] 2^scale_bits) mod q` for floats given as words, their products at most 2^62.
     fn quantise(row: &mut [u64], values: &[u64], scale_bits: i32);
     /// The first step of a base conversion.

@@ -254,6 +254,132 @@ fn matrix_rows_of<M: Modular, const R: usize>(
     }
 }
 
+/// Rows that [`matrix_pairs`] takes at a time.
+pub(crate) const PAIR_ROWS: usize = 10;
+
+/// [`matrix_rows`] with half the multiplications, for at most [`PAIR_ROWS`] rows (Winograd, A New Algorithm for Inner
+/// Product, 1968): two products of a row are
+///
+///     w1 x1 + w2 x2 = (x1 + w2) (x2 + w1) - x1 x2 - w1 w2
+///
+/// and `x1 x2` is the same for all rows. `constants` holds the sums of `w1 w2` of each row, modulo q.
+#[inline(always)]
+pub(crate) fn matrix_pairs(
+    m: Narrow,
+    out: &mut [&mut [u64]],
+    weights: &[&[i64]],
+    constants: &[u64],
+    inputs: &[&[u64]],
+) {
+    macro_rules! of {
+        ($($count:literal: $tile:literal,)*) => {
+            match out.len() {
+                $($count => {
+                    let chunks = (out.first_chunk_mut(), weights.first_chunk(), constants.first_chunk());
+                    let (Some(out), Some(weights), Some(constants)) = chunks else { return };
+                    matrix_pairs_of::<$count, $tile>(m, out, weights, constants, inputs);
+                })*
+                rows => assert_eq!(rows, 0),
+            }
+        };
+    }
+    of!(1: 32, 2: 32, 3: 32, 4: 32, 5: 32, 6: 32, 7: 16, 8: 16, 9: 16, 10: 16,);
+}
+
+/// Pairs of products that a sum takes: the upper halves are below 2^50, 2^12 lower ones carry less than that.
+const PAIR_TERMS: usize = 1 << 11;
+
+/// The canonical residue of a sum of [`PAIR_TERMS`] products of factors below 2^51.
+#[inline(always)]
+fn reduce_pairs(m: Narrow, [low, high]: Pair) -> Vector<Narrow> {
+    let lanes = m.lanes();
+    let mask = lanes.splat((1 << 52) - 1);
+    let high = lanes.add(high, lanes.shr::<52>(low));
+    let high = m.reduce([lanes.and(high, mask), lanes.shr::<52>(high)]);
+    m.reduce([lanes.and(low, mask), high])
+}
+
+type Pair = <Narrow as Modular>::Sum;
+
+#[inline(always)]
+fn matrix_pairs_of<const R: usize, const TILE: usize>(
+    m: Narrow,
+    out: &mut [&mut [u64]; R],
+    weights: &[&[i64]; R],
+    constants: &[u64; R],
+    inputs: &[&[u64]],
+) {
+    let (lanes, q) = (m.lanes(), m.modulus().value());
+    let length = out[0].len();
+    assert!(length.is_multiple_of(8) && out.iter().all(|out| out.len() == length));
+    assert!(weights.iter().all(|weights| weights.len() == inputs.len()));
+    assert!(inputs.iter().all(|input| input.len() == length));
+    let out = out.each_mut().map(|row| row.as_mut_ptr());
+    let residue = |weight: i64| (weight + if weight < 0 { q as i64 } else { 0 }) as u64;
+    // For each vector of the tile the sums of all rows, and that of the products of inputs.
+    let mut sums = [[[lanes.splat(0); 2]; PAIR_ROWS + 1]; TILE];
+    for tile in (0..length).step_by(8 * TILE) {
+        let vectors = TILE.min((length - tile) / 8);
+        sums[..vectors].iter_mut().for_each(|sums| sums[..R + 1].fill([lanes.splat(0); 2]));
+        let mut room = PAIR_TERMS;
+        for first in (0..inputs.len()).step_by(COLUMNS) {
+            let columns = COLUMNS.min(inputs.len() - first);
+            let mut factors = [[0; COLUMNS]; R];
+            for r in 0..R {
+                for c in 0..columns {
+                    factors[r][c] = residue(weights[r][first + c]);
+                }
+            }
+            let fold = room < COLUMNS / 2;
+            room = if fold { PAIR_TERMS - 1 } else { room } - COLUMNS / 2;
+            for (v, sums) in sums[..vectors].iter_mut().enumerate() {
+                let at = tile + 8 * v;
+                if fold {
+                    sums[..R + 1].iter_mut().for_each(|sum| *sum = m.sum_of(reduce_pairs(m, *sum)));
+                }
+                let mut held: [Pair; R] = [m.sum_of(lanes.splat(0)); R];
+                held.copy_from_slice(&sums[..R]);
+                let mut common = sums[R];
+                // SAFETY: there are `inputs.len()` rows of `length` words, of which vector v of the tile is one, and
+                // hints may point anywhere.
+                unsafe {
+                    for c in (0..columns).step_by(2) {
+                        for next in [first + columns + c, first + columns + c + 1] {
+                            lanes.prefetch(
+                                inputs.get(next).map_or(core::ptr::null(), |row| row.as_ptr().add(at)),
+                            );
+                        }
+                        let x1 = lanes.load(inputs.get_unchecked(first + c).as_ptr().add(at));
+                        if c + 1 == columns {
+                            for r in 0..R {
+                                held[r] = m.accumulate(held[r], x1, lanes.splat(factors[r][c]));
+                            }
+                            break;
+                        }
+                        let x2 = lanes.load(inputs.get_unchecked(first + c + 1).as_ptr().add(at));
+                        common = m.accumulate(common, x1, x2);
+                        for r in 0..R {
+                            let left = lanes.add(x1, lanes.splat(factors[r][c + 1]));
+                            let right = lanes.add(x2, lanes.splat(factors[r][c]));
+                            held[r] = m.accumulate(held[r], left, right);
+                        }
+                    }
+                }
+                sums[..R].copy_from_slice(&held);
+                sums[R] = common;
+            }
+        }
+        for (v, sums) in sums[..vectors].iter().enumerate() {
+            let common = reduce_pairs(m, sums[R]);
+            for r in 0..R {
+                let sum = m.sub(m.sub(reduce_pairs(m, sums[r]), common), lanes.splat(constants[r]));
+                // SAFETY: the rows have `length` words, of which vector v of the tile is one.
+                unsafe { lanes.store(out[r].add(tile + 8 * v), sum) };
+            }
+        }
+    }
+}
+
 /// Words of the sums of a tile, for vectors of eight lanes and sums of three words.
 const SUMS: usize = 3 * 8 * TILE * MATRIX_ROWS;
 
