@@ -15,6 +15,8 @@ use libtest_mimic::Trial;
 use support::ensure;
 
 type Outcome = Result<(), String>;
+/// An operation by its name.
+type Operation = (&'static str, fn(Case) -> Outcome);
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
@@ -325,7 +327,7 @@ fn main() -> ExitCode {
             let lanes = [Lanes::Forward, Lanes::Reverse, Lanes::Random(8)][index % 3];
             let case = Case { element, rows, width, simple, lanes };
             let kind = if simple { "simple" } else { "fused" };
-            let operations: [(&str, fn(Case) -> Outcome); 5] = [
+            let operations: [Operation; 5] = [
                 ("softmax", softmax),
                 ("layer_norm", layer_norm),
                 ("pointwise", pointwise),

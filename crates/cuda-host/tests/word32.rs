@@ -85,7 +85,7 @@ fn run(
     };
     let function = driver.function(&driver.load("ntt/word32", &[])?, entry)?;
     let threads = 1 << (log_degree - 4);
-    let launch = Launch { grid: [1, 1, 2], threads, shared: 4 * 17 << (log_degree - 4) };
+    let launch = Launch { grid: [1, 1, 2], threads, shared: (4 * 17) << (log_degree - 4) };
     let mut found = vec![0u32; narrow.len()];
     // SAFETY: the structure of the kernel, with stretches as long as it says.
     unsafe {

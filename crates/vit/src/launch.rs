@@ -438,6 +438,9 @@ pub(crate) mod tests {
     /// Half a unit in the last place of bf16, relative: what storing a result adds.
     const ROUNDING: f32 = 1.0 / 256.0;
 
+    /// An operation on a path, its tensors converted by a function.
+    type Composed<'a> = &'a dyn Fn(&Path, &dyn Fn(Tensor) -> Tensor) -> Result<Tensor>;
+
     /// Every operation as candle calls it, against the fused one of the CPU on the same (rounded) inputs.
     #[test]
     fn custom_operations_agree_with_the_cpu() {
@@ -449,7 +452,7 @@ pub(crate) mod tests {
             (5, 768, DType::BF16, ROUNDING),
         ] {
             let rounded = |t: Tensor| t.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
-            let both = |bound: f32, run: &dyn Fn(&Path, &dyn Fn(Tensor) -> Tensor) -> Result<Tensor>| {
+            let both = |bound: f32, run: Composed<'_>| {
                 let expected = run(&Path::Fused, &rounded).unwrap();
                 let found = run(&gpu, &|t| t.to_dtype(dtype).unwrap()).unwrap();
                 assert_eq!(found.dtype(), dtype);
