@@ -104,8 +104,7 @@ impl Audit {
         if self.batch_sizes.contains(&0) || self.iterations == 0 {
             bail!("--batch-sizes, --iterations: expected at least 1");
         }
-        let random = self.model.is_none().then_some(self.seed);
-        let vit = Backbone { model: self.model.clone(), random }.load(common, &common.backend()?)?;
+        let vit = Backbone::of(self.model.clone(), self.seed).load(common, &common.backend()?)?;
         let lpips = self.lpips.as_deref().map(Lpips::load).transpose()?;
         let source = match &self.images {
             Some(folder) => Source::folder(folder, self.seed)?,

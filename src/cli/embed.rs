@@ -40,6 +40,17 @@ pub struct Backbone {
 }
 
 impl Backbone {
+    /// The one in a directory, or else random weights.
+    pub fn of(model: Option<PathBuf>, seed: u64) -> Self {
+        let random = model.is_none().then_some(seed);
+        Self {
+            model,
+            random,
+            #[cfg(feature = "cuda-vit")]
+            precision: super::device::Precision::default(),
+        }
+    }
+
     /// Loads it, onto the device of `backend` in a build with the feature `cuda-vit`, else onto the CPU.
     ///
     /// # Errors

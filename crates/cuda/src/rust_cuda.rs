@@ -27,7 +27,7 @@ use crate::{Cuda, DevicePtr, DriverError, NvidiaDriver, driver};
 /// As of [`NvidiaDriver::open`]; [`DriverError::Failed`] if the context is not that device's primary one.
 pub fn open(context: &Context, ordinal: usize) -> driver::Result<NvidiaDriver> {
     let opened = NvidiaDriver::open(ordinal)?;
-    if opened.raw_context() as usize != context.as_raw() as usize {
+    if !std::ptr::eq(opened.raw_context().cast::<()>(), context.as_raw().cast::<()>()) {
         return Err(DriverError::Failed {
             place: "cust".into(),
             code: 0,
