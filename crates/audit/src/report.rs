@@ -80,7 +80,7 @@ pub fn html(audit: &Audit) -> String {
     page
 }
 
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:88rem;padding:0 1rem;color:#1c1c1c;background:#fff}\
+const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:120rem;padding:0 1rem;color:#1c1c1c;background:#fff}\
 table{border-collapse:collapse;font-size:13px;width:100%}th,td{padding:.35rem .5rem;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}\
 th{background:#f4f4f2}td.score{white-space:nowrap;font-variant-numeric:tabular-nums}.base{color:#666}.small{color:#555;font-size:13px}\
 .gain{font-weight:600}.verdict{font-weight:600;white-space:nowrap}.recovered,.leaks{color:#a31515}.no-advantage{color:#1c6b33}\
