@@ -289,7 +289,12 @@ const REST: usize = 11;
 fn part(method: &str) -> usize {
     match method {
         "unpack" | "expand_seed" => UNPACK,
-        "key_switch" | "mod_up" | "gadget_product" | "mod_down" | "automorphism" => SWITCH,
+        "key_switch"
+        | "key_switch_automorphism"
+        | "mod_up"
+        | "gadget_product"
+        | "mod_down"
+        | "automorphism" => SWITCH,
         "trim" => TRIM,
         "ntt"
         | "intt"

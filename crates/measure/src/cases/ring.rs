@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use arras_rns::backend::{Conversion as _, IntegerMatrix as _, Multiplicands as _};
+use arras_rns::switching::Image;
 use arras_rns::testkit::oracle;
 use arras_rns::{
     Backend, Coefficient, Domain, Evaluation, Input, KeySwitchPlan, LimbSet, ModDownPlan, Packing, Poly,
@@ -79,6 +80,7 @@ pub(super) fn entries<B: Backend>() -> Vec<Entry<B>> {
         one "switch/mod_down" ["mod_down"] "division by the special primes" mod_down;
         one "switch/rescale" ["mod_down"] "division by the last prime" rescale;
         one "switch/key_switch" ["key_switch"] "key switch of one polynomial" key_switch;
+        one "switch/key_switch_automorphism" ["key_switch_automorphism"] "rotation of a ciphertext" key_switch_automorphism;
     ]
 }
 
@@ -267,11 +269,13 @@ fn checked_transform<B: Backend>(rig: &Rig<B>, forward: bool) -> Result<()> {
     ensure(same(&found) && same(&in_place), || "the inverse transform does not lead back".into())
 }
 
+/// The automorphism that is measured.
+const ELEMENT: usize = 5;
+
 fn automorphism<D: Domain, B: Backend>(
     rig: &Rig<B>,
     expected: fn(&Rig<B>, &Host) -> Host,
 ) -> Result<Made<'_>> {
-    const ELEMENT: usize = 5;
     let (limbs, batch) = (rig.limbs(), rig.shape.batch);
     let input: Poly<B, D> = rig.uniform(limbs, batch)?;
     let mut out: Poly<B, D> = rig.fresh(limbs, batch)?;
@@ -286,17 +290,20 @@ fn automorphism<D: Domain, B: Backend>(
 }
 
 fn automorphism_values<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
-    automorphism::<Evaluation, B>(rig, |rig, input| {
-        input.map(|limb, row| {
-            let (root, q) = (rig.ring().root(limb), rig.q(limb));
-            oracle::ntt(&oracle::automorphism(&oracle::intt(row, root, q), 5, q), root, q)
-        })
+    automorphism::<Evaluation, B>(rig, image_of_values)
+}
+
+/// The image of polynomials in the evaluation domain, by way of their coefficients.
+fn image_of_values<B: Backend>(rig: &Rig<B>, input: &Host) -> Host {
+    input.map(|limb, row| {
+        let (root, q) = (rig.ring().root(limb), rig.q(limb));
+        oracle::ntt(&oracle::automorphism(&oracle::intt(row, root, q), ELEMENT, q), root, q)
     })
 }
 
 fn automorphism_coefficients<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
     automorphism::<Coefficient, B>(rig, |rig, input| {
-        input.map(|limb, row| oracle::automorphism(row, 5, rig.q(limb)))
+        input.map(|limb, row| oracle::automorphism(row, ELEMENT, rig.q(limb)))
     })
 }
 
@@ -891,6 +898,45 @@ fn key_switch<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
         let [first, second] = &mut out;
         let out = [&mut first.view_mut(), &mut second.view_mut()];
         Ok(backend.key_switch(queue, tables, &mut plan, &key, out, &input.view())?)
+    }))
+}
+
+fn key_switch_automorphism<B: Backend>(rig: &Rig<B>) -> Result<Made<'_>> {
+    let (backend, queue, tables) = (&rig.backend, &rig.queue, &rig.tables);
+    let (limbs, batch) = (rig.limbs(), rig.shape.batch);
+    let (mut plan, (_, key)) = (rig.plan()?, rig.key()?);
+    let (c0, d): (Poly<B, Evaluation>, Poly<B, Evaluation>) =
+        (rig.uniform(limbs, batch)?, rig.uniform(limbs, batch)?);
+    let mut out = [rig.fresh(limbs, batch)?, rig.fresh(limbs, batch)?];
+    let mut room = [rig.fresh(limbs, batch)?, rig.fresh(limbs, batch)?];
+    let mut run = |out: &mut [Poly<B, Evaluation>; 2]| -> Result<()> {
+        let ([first, second], [r0, r1]) = (out, &mut room);
+        let out = [&mut first.view_mut(), &mut second.view_mut()];
+        let room = [r0.view_mut(), r1.view_mut()];
+        let image = Image { element: ELEMENT, c0: c0.view(), d: Some(d.view()), room };
+        Ok(backend.key_switch_automorphism(queue, tables, &mut plan, &key, out, image)?)
+    };
+    run(&mut out)?;
+    // Against the key switch, which has a case of its own, and the definition of what follows it.
+    let mut steps = rig.plan()?;
+    let mut switched = [rig.fresh(limbs, batch)?, rig.fresh(limbs, batch)?];
+    {
+        let [first, second] = &mut switched;
+        let views = [&mut first.view_mut(), &mut second.view_mut()];
+        backend.key_switch(queue, tables, &mut steps, &key, views, &d.view())?;
+    }
+    backend.add(queue, tables, &mut switched[0].view_mut(), Input::InPlace, &c0.view())?;
+    for (switched, out) in switched.iter().zip(&out) {
+        let expected = image_of_values(rig, &rig.host(&switched.view())?);
+        rig.agree("image", &rig.host(&out.view())?, |b, limb, i| expected.row(b, limb)[i])?;
+    }
+    let counted = key_switch_work(rig.shape.degree, limbs.len(), rig.special().len(), &rig.digits(), batch);
+    Ok(rig.made(counted, rig.polynomials(), move || {
+        let ([first, second], [r0, r1]) = (&mut out, &mut room);
+        let out = [&mut first.view_mut(), &mut second.view_mut()];
+        let room = [r0.view_mut(), r1.view_mut()];
+        let image = Image { element: ELEMENT, c0: c0.view(), d: Some(d.view()), room };
+        Ok(backend.key_switch_automorphism(queue, tables, &mut plan, &key, out, image)?)
     }))
 }
 
