@@ -433,6 +433,16 @@ fn help_version_doctor_and_manuals() {
     assert_eq!(run_in(folder.path(), ARRAS, &["nonsense"]).status.code(), Some(2));
 }
 
+/// `arras doctor | true`: who reads no further is no error, and nothing is said about it.
+#[test]
+fn a_reader_may_leave_early() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_arras")).arg("doctor").stdout(writer).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!text(&output.stderr).contains("panicked"));
+}
+
 #[test]
 fn bench_measures_what_it_is_asked_for_and_compare_reads_it() {
     let folder = tempfile::tempdir().unwrap();

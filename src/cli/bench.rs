@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::embed::{progress, use_threads};
 use super::road::RoadGroup;
-use super::{Common, Text};
+use super::{Common, Text, say};
 
 /// Where records are kept in a checkout.
 const RECORDS: &str = "records";
@@ -135,7 +135,7 @@ impl Bench {
             |name: &str| self.filter.is_empty() || self.filter.iter().any(|text| name.contains(text));
         let names: Vec<String> = cases.names().into_iter().filter(|name| wanted(name)).collect();
         if self.list {
-            names.iter().for_each(|name| println!("{name}"));
+            names.iter().try_for_each(|name| say(&format!("{name}\n")))?;
             return Ok(ExitCode::SUCCESS);
         }
         ensure!(!names.is_empty(), "--filter: no case is called so; --list names them");

@@ -3,6 +3,7 @@
 //! Results go to standard output and nothing else does; messages and progress go to standard error.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::ExitCode;
 
@@ -165,14 +166,21 @@ impl Common {
     /// Prints a result: as JSON if that was asked for, else as its own text.
     ///
     /// # Errors
-    /// None in practice: results serialise.
+    /// As [`say`].
     pub fn print(&self, result: &(impl Serialize + Text)) -> Result<()> {
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(result)?);
-        } else {
-            print!("{}", result.text());
-        }
-        Ok(())
+        if self.json { say(&(serde_json::to_string_pretty(result)? + "\n")) } else { say(&result.text()) }
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough and left (`| head`) is no error.
+///
+/// # Errors
+/// Standard output cannot be written: a full disk.
+pub fn say(text: &str) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use arras_serve::federation::now;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::super::{Common, Text};
+use super::super::{Common, Text, say};
 use super::{journal, journals, read_text};
 
 /// What `federated ledger` does.
@@ -76,7 +76,7 @@ impl LedgerCommand {
                 let ledger = Ledger::verify(&source.text()?)?;
                 common.print(&Verified { entries: ledger.entries().to_vec(), last: ledger.last() })?;
             }
-            Self::Export(source) => print!("{}", source.text()?),
+            Self::Export(source) => say(&source.text()?)?,
             Self::Manifest(source) => source.manifests()?,
             Self::Revoke(of) => revoke(&mut latest(&of.state)?, now(), &of.member)?,
         }
@@ -109,7 +109,7 @@ impl Source {
     fn manifests(&self) -> Result<()> {
         let store = self.store()?;
         for name in store.names(MANIFESTS)? {
-            println!("{}", String::from_utf8_lossy(&store.get(&name)?.unwrap_or_default()));
+            say(&(String::from_utf8_lossy(&store.get(&name)?.unwrap_or_default()).into_owned() + "\n"))?;
         }
         Ok(())
     }
