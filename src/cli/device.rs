@@ -38,15 +38,30 @@ mod with_cuda {
     /// GPU number `ordinal`.
     ///
     /// # Errors
-    /// If it cannot be had.
+    /// If it cannot be had, or a profiler not be told what it does.
     pub fn cuda(ordinal: usize) -> Result<Device> {
-        Device::cuda(ordinal).map_err(|error| match error {
+        let device = Device::cuda(ordinal).map_err(|error| match error {
             DriverError::NoDriver { .. } | DriverError::NoDevice { .. } => {
                 anyhow!("there is no CUDA device: {error}")
             }
             other => anyhow!("the CUDA device cannot be used: {other}"),
-        })
+        })?;
+        show_ranges()?;
+        Ok(device)
     }
+
+    /// Lets a profiler that this process was started under see the operations of the backend.
+    fn show_ranges() -> Result<()> {
+        #[cfg(feature = "nvtx")]
+        if let Some(library) = std::env::var_os(PROFILER) {
+            arras_cuda::nvtx::connect(library.as_ref()).map_err(|why| anyhow!("{PROFILER}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    /// Where profilers name the library that ranges go to.
+    #[cfg(feature = "nvtx")]
+    const PROFILER: &str = "NVTX_INJECTION64_PATH";
 
     /// Threads of the host that the device uses.
     pub fn threads(device: &Device) -> usize {

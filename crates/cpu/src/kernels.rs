@@ -49,9 +49,29 @@ impl LimbTable {
         }
     }
 
+    /// Forward transform in place, to values that only [`inner_products`](Self::inner_products) and
+    /// [`sub_scale`](Self::sub_scale) of this limb take: not canonical where that can be left out. Asks the memory for
+    /// `operands` meanwhile, which are read next.
+    pub fn ntt_for_product(&self, row: &mut [u64], operands: &[u64]) {
+        match &self.kernels {
+            Kernels::Portable(twiddles) => portable::ntt(row, twiddles),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.ntt_for_product(row, operands),
+        }
+    }
+
     /// Inverse transform in place, 1/N included.
     pub fn intt(&self, row: &mut [u64]) {
         self.intt_from(row, None);
+    }
+
+    /// Inverse transform in place, 1/N included. Asks the memory for `operands` meanwhile, which are read next.
+    pub fn intt_before_product(&self, row: &mut [u64], operands: &[u64]) {
+        match &self.kernels {
+            Kernels::Portable(twiddles) => portable::intt(row, twiddles),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Simd(kernels) => kernels.intt_before_product(row, operands),
+        }
     }
 
     /// Inverse transform of `from`, or in place, 1/N included.

@@ -43,6 +43,11 @@ fn groups<'a>(rows: Vec<Row<'a>>, limbs: usize, size: usize) -> Vec<(usize, Vec<
     groups
 }
 
+/// `words` in `count` parts, the last one perhaps shorter.
+fn shares(words: &[u64], count: usize) -> impl Iterator<Item = &[u64]> {
+    words.chunks(words.len().div_ceil(count.max(1)).max(1))
+}
+
 /// Rooms of `size` rows each; what is left over is not used.
 fn rooms<'a>(rows: Vec<Row<'a>>, size: usize) -> Vec<Vec<&'a mut [u64]>> {
     let mut rows = rows.into_iter().map(|(_, row)| row);
@@ -152,7 +157,7 @@ pub(crate) fn mod_down(
     let room = rooms(rows_mut(converted), size);
     queue.for_each_with(room, groups(rows_mut(out), limbs.len(), size), words, |room, (b, mut out)| {
         let converted = with_limbs(room, &out);
-        division.each(0, b, converted, |j, table, converted, inverse| {
+        division.each(0, b, converted, &mut std::iter::empty(), |j, table, converted, inverse| {
             let (limb, out) = &mut out[j];
             table.sub_scale(out, Some(kept[b][limbs.rank(*limb)]), converted, inverse);
         });
@@ -219,14 +224,17 @@ impl<'a> Extension<'a> {
             self.convert(k, b, with_limbs(room, first));
         }
         for (j, ((limb, first), (_, second))) in first.iter_mut().zip(second).enumerate() {
-            let table = self.tables.limb(*limb);
+            let (table, terms) = (self.tables.limb(*limb), key.terms(*limb, 0, 2));
+            let transforms = self.digits.iter().filter(|(own, _)| !own.contains(*limb)).count();
+            // Each transform asks for its share of the key, which otherwise would come from memory when all of them are done.
+            let mut shares = shares(terms.words(), transforms);
             let extended = room.iter_mut().enumerate().map(|(k, room)| {
                 self.own(k, b, *limb).unwrap_or_else(|| {
-                    table.ntt(room[j]);
+                    table.ntt_for_product(room[j], shares.next().unwrap_or_default());
                     &*room[j]
                 })
             });
-            table.inner_products([first, second], &extended.collect::<Vec<_>>(), key.terms(*limb, 0, 2));
+            table.inner_products([first, second], &extended.collect::<Vec<_>>(), terms);
         }
     }
 }
@@ -373,7 +381,8 @@ fn switch(
         Extension::new(tables, &converters, d.limbs(), polynomials(&coefficients), polynomials(&d));
     let size = group_size(queue, d.limbs().len(), d.batch());
     let sums = Sums { sums, down, size, rooms: digit_rooms(digits, size) };
-    sums.divide(queue, tables, out, finish, |room, b, sums| extension.sums(b, room, key, sums))
+    let products = |room: &mut Vec<_>, b, sums: [&mut [Row<'_>]; 2]| extension.sums(b, room, key, sums);
+    sums.divide(queue, tables, out, finish, products, |_| &[])
 }
 
 /// [`switch`] with the digits in the plan.
@@ -389,14 +398,17 @@ fn switch_digits(
     let digits: Vec<_> = digits.iter().map(|digit| digit.extended.as_view()).collect();
     check_key(tables, &digits, &sums[0], key)?;
     let (all, digits) = (sums[0].limbs(), digits.iter().map(polynomials).collect::<Vec<_>>());
-    let size = group_size(queue, down.converted.limbs().len(), sums[0].batch());
+    // One dropped row stays in the cache anyway, and the key of one limb, unlike that of several, does too.
+    let limbs = if down.dropped.limbs().len() == 1 { 1 } else { down.converted.limbs().len() };
+    let size = group_size(queue, limbs, sums[0].batch());
     let sums = Sums { sums, down, size, rooms: vec![(); queue.threads()] };
-    sums.divide(queue, tables, out, finish, |(), b, [first, second]| {
+    let products = |(): &mut (), b: usize, [first, second]: [&mut [Row<'_>]; 2]| {
         for ((limb, first), (_, second)) in first.iter_mut().zip(second) {
             let rows: Vec<_> = digits.iter().map(|digit| digit[b][all.rank(*limb)]).collect();
             tables.limb(*limb).inner_products([first, second], &rows, key.terms(*limb, 0, 2));
         }
-    })
+    };
+    sums.divide(queue, tables, out, finish, products, |limb| key.terms(limb, 0, 2).words())
 }
 
 /// The sums of a key switch, `size` limbs at a time, with a room for each thread that computes them.
@@ -411,19 +423,28 @@ struct Sums<'s, 'a, R> {
 type Rooms<'a, R> = ((R, [Vec<&'a mut [u64]>; 2]), Vec<&'a mut [u64]>);
 
 impl<R: Send> Sums<'_, '_, R> {
-    /// Divides by the special primes what `products` writes: the rows of both sums for some limbs of a polynomial.
-    fn divide(
+    /// Divides by the special primes what `products` writes: the rows of both sums for some limbs of a polynomial. `operands`
+    /// is what the products of a limb read that is not in the caches; the transforms of a group ask for it for the next one.
+    fn divide<'k>(
         mut self,
         queue: &Queue,
         tables: &Tables,
         [first, second]: [&mut ViewMut<'_, Cpu, Evaluation>; 2],
         finish: Finish<'_>,
         products: impl Fn(&mut R, usize, [&mut [Row<'_>]; 2]) + Send + Sync,
+        operands: impl Fn(usize) -> &'k [u64] + Send + Sync,
     ) -> Result<()> {
         let Self { sums, down, size, .. } = self;
         let ModDownParts { converter, inverse, dropped, converted } = down;
         let (limbs, special, batch) = (first.limbs(), dropped.limbs(), first.batch());
         let polynomials = 2 * batch * first.degree();
+        // The operands of the limb after a group, in one part for each transform of the group.
+        let shares_of_next = |group: &[Row<'_>]| {
+            let mut order = special.iter().chain(limbs.iter());
+            let last = group.last().map(|(limb, _)| *limb);
+            let next = order.find(|limb| Some(*limb) == last).and_then(|_| order.next());
+            shares(next.map(&operands).unwrap_or_default(), 2 * group.len())
+        };
         let [mut dropped, kept] = split(sums, special);
         // The special limbs first: what they hold is subtracted from all others.
         let groups = pair_groups(dropped.each_mut().map(|rows| reborrow(rows)), special.len(), size);
@@ -431,8 +452,9 @@ impl<R: Send> Sums<'_, '_, R> {
         queue.for_each_with(rooms_now, groups, polynomials * special.len(), |own, (b, mut sums)| {
             let [first, second] = &mut sums;
             products(own, b, [first, second]);
+            let mut shares = shares_of_next(first);
             for (limb, row) in sums.into_iter().flatten() {
-                tables.limb(limb).intt(row);
+                tables.limb(limb).intt_before_product(row, shares.next().unwrap_or_default());
                 finish_digits(tables, limb, row, converter);
             }
             Ok(())
@@ -449,8 +471,9 @@ impl<R: Send> Sums<'_, '_, R> {
             let mut kept = [first, second];
             let [first, second] = &mut kept;
             products(own, b, [first, second]);
+            let mut shares = shares_of_next(first);
             for (component, (kept, out)) in kept.iter_mut().zip(&mut out).enumerate() {
-                division.finish(component, b, with_limbs(converted, out), kept, out, finish);
+                division.finish(component, b, with_limbs(converted, out), &mut shares, kept, out, finish);
             }
             Ok(())
         };
@@ -469,34 +492,38 @@ struct Division<'a, const C: usize> {
 }
 
 impl<const C: usize> Division<'_, C> {
-    /// Values of what the dropped limbs stand for, for a group of limbs. Each row is given to `use_row` when it is there,
-    /// with its index and the inverse of the dropped primes.
-    fn each(
+    /// Values of what the dropped limbs stand for, for a group of limbs, fit for [`LimbTable::sub_scale`]. Each row is given
+    /// to `use_row` when it is there, with its index and the inverse of the dropped primes. Every transform asks for one of
+    /// the `shares` of what is read later.
+    fn each<'k>(
         &self,
         component: usize,
         b: usize,
         mut converted: Vec<Row<'_>>,
+        shares: &mut impl Iterator<Item = &'k [u64]>,
         mut use_row: impl FnMut(usize, &LimbTable, &[u64], u64),
     ) {
         self.weighing.rows(&mut converted, &self.dropped[component][b]);
         for (j, (limb, row)) in converted.into_iter().enumerate() {
             let table = self.tables.limb(limb);
-            table.ntt(row);
+            table.ntt_for_product(row, shares.next().unwrap_or_default());
             use_row(j, table, row, self.inverse[self.limbs.rank(limb)]);
         }
     }
 
     /// Divides rows of `kept`, and writes what is wanted of them.
-    fn finish(
+    #[allow(clippy::too_many_arguments)]
+    fn finish<'k>(
         &self,
         component: usize,
         b: usize,
         converted: Vec<Row<'_>>,
+        shares: &mut impl Iterator<Item = &'k [u64]>,
         kept: &mut [Row<'_>],
         out: &mut [Row<'_>],
         finish: Finish<'_>,
     ) {
-        self.each(component, b, converted, |j, table, converted, inverse| {
+        self.each(component, b, converted, shares, |j, table, converted, inverse| {
             let ((limb, kept), (_, out)) = (&mut kept[j], &mut out[j]);
             match finish {
                 Finish::Write => table.sub_scale(out, Some(kept), converted, inverse),

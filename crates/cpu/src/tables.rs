@@ -194,6 +194,11 @@ pub struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
+    /// All words, entries that are not terms included.
+    pub fn words(self) -> &'a [u64] {
+        self.words
+    }
+
     /// Words of an entry that lie together, which divide the degree.
     pub fn chunk(self) -> usize {
         self.chunk

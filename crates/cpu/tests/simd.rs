@@ -1,7 +1,7 @@
 //! Every path gives the words of the portable one, at the edges of the classes of moduli and of the residues.
 
 use arras_cpu::kernels::{LimbTable, Trimmer};
-use arras_cpu::tables::Tables;
+use arras_cpu::tables::{Prepared, Tables};
 use arras_cpu::{Cpu, CpuOptions, Path, portable};
 use arras_rns::prime::is_prime;
 use arras_rns::ring::{MAX_DEGREE, MIN_DEGREE};
@@ -24,6 +24,7 @@ fn main() {
             trials.push(trial.with_ignored_flag(missing.is_some()));
         };
         trial("transforms", transforms);
+        trial("transforms for products", transforms_for_products);
         trial("element by element", element_by_element);
         trial("inner products", inner_products);
         trial("automorphisms", automorphisms);
@@ -49,7 +50,7 @@ fn prime_up_to(bound: u64, degree: usize, taken: &[u64]) -> u64 {
 /// Primes at the upper edges of all classes, and on both sides of what the lazy transforms of this degree admit.
 fn edge_primes(degree: usize) -> Vec<u64> {
     let log_degree = u64::from(degree.trailing_zeros());
-    let lazy = ((1u64 << 52) / (4 * log_degree + 1)).min(1 << 46);
+    let lazy = ((1u64 << 52) / (4 * log_degree + 2)).min(1 << 46);
     let above = (lazy / (2 * degree as u64) + 1..).map(|k| k * 2 * degree as u64 + 1).find(|&q| is_prime(q));
     let mut primes = vec![above.unwrap_or_default()];
     for bound in [1 << 30, lazy, 1 << 46, 1 << 49, 1 << 50, 1 << 52, 1 << 57, 1 << 60] {
@@ -158,6 +159,41 @@ fn element_by_element(path: Path) -> Outcome {
     Ok(())
 }
 
+/// Values that are not canonical everywhere, in the products that take them.
+fn transforms_for_products(path: Path) -> Outcome {
+    const TERMS: usize = 70;
+    for degree in [8, 16, 32, 128, 1024, 4096, 65536] {
+        let ring = Ring::new(degree, &edge_primes(degree))?;
+        let (fast, oracle) = (Bench::new(path, &ring)?, Bench::new(Path::Portable, &ring)?);
+        for limb in ring.limbs().iter() {
+            let q = ring.modulus(limb).value();
+            let terms = if degree > 128 { 1 } else { TERMS };
+            let all = rows(degree, q, 5);
+            // Once with the largest residues, once with others.
+            let words: Vec<u64> =
+                (0..terms).flat_map(|k| [&all[1][..], &all[k % all.len()]].concat()).collect();
+            for row in &all {
+                let run = |bench: &Bench| -> Result<[Vec<u64>; 4], Failed> {
+                    let (right, table) = (bench.prepared(limb, 2 * terms, &words)?, bench.tables.limb(limb));
+                    let mut values = row.clone();
+                    table.ntt_for_product(&mut values, &words);
+                    let mut found = [vec![1; degree], vec![2; degree], all[6].clone(), row.clone()];
+                    let [first, second, difference, coefficients] = &mut found;
+                    let left: Vec<&[u64]> = (0..terms).map(|_| &values[..]).collect();
+                    table.inner_products([first, second], &left, right.terms(limb, 0, 2));
+                    table.sub_scale(difference, None, &values, q - 2);
+                    table.intt_before_product(coefficients, &words);
+                    Ok(found)
+                };
+                for (found, expected) in run(&fast)?.iter().zip(&run(&oracle)?) {
+                    equal("after a transform for products", q, degree, found, expected)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn inner_products(path: Path) -> Outcome {
     for (terms, degree) in [1, 2, 7, 8, 15, 16, 31, 300].into_iter().zip([32, 128].into_iter().cycle()) {
         let ring = Ring::new(degree, &edge_primes(degree))?;
@@ -176,11 +212,7 @@ fn inner_products(path: Path) -> Outcome {
                 let words: Vec<u64> =
                     (0..terms).flat_map(|k| [component(k, 0), component(k, 1)].concat()).collect();
                 let run = |bench: &Bench| -> Result<[Vec<u64>; 3], Failed> {
-                    let limbs = LimbSet::single(limb);
-                    let mut right =
-                        Poly::<_, Evaluation>::allocate(&bench.cpu, &bench.queue, &ring, limbs, 2 * terms)?;
-                    bench.cpu.upload(&bench.queue, &mut right.view_mut(), &words)?;
-                    let right = bench.cpu.prepare(&bench.queue, &bench.tables, &right.view())?;
+                    let right = bench.prepared(limb, 2 * terms, &words)?;
                     let table = bench.tables.limb(limb);
                     let mut found = [vec![1; degree], vec![2; degree], vec![3; degree]];
                     let [first, second, both] = &mut found;
@@ -279,6 +311,14 @@ impl Bench {
         }
         self.cpu.upload(&self.queue, &mut poly.view_mut(), &words)?;
         Ok(poly)
+    }
+
+    /// So many entries modulo one limb.
+    fn prepared(&self, limb: usize, entries: usize, words: &[u64]) -> Result<Prepared, Failed> {
+        let (ring, limbs) = (self.tables.ring(), LimbSet::single(limb));
+        let mut poly = Poly::<_, Evaluation>::allocate(&self.cpu, &self.queue, ring, limbs, entries)?;
+        self.cpu.upload(&self.queue, &mut poly.view_mut(), words)?;
+        Ok(self.cpu.prepare(&self.queue, &self.tables, &poly.view())?)
     }
 
     fn words<D: arras_rns::Domain>(&self, poly: &Poly<Cpu, D>) -> Result<Vec<u64>, Failed> {

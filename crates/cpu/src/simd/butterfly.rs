@@ -2,7 +2,7 @@
 //!
 //! | arithmetic | modulus | a product lies in | values between forward levels | between inverse passes |
 //! |---|---|---|---|---|
-//! | [`Lazy52`] | (4 log2 N + 1) q <= 2^52 | `[0, 2q)` mod 2^52 | `[0, (4 log2 N + 1) q)` mod 2^52 | `[0, 8q)` mod 2^52 |
+//! | [`Lazy52`] | (4 log2 N + 2) q <= 2^52 | `[0, 2q)` mod 2^52 | `[0, (4 log2 N + 1) q)` mod 2^52 | `[0, 8q)` mod 2^52 |
 //! | [`Harvey52`] | q < 2^50 | `[0, 2q)` | `[0, 4q)` | `[0, 2q)` |
 //! | [`Wide52`] | q < 2^60 | `[0, 4q)` | `[0, 16q)` | `[0, 4q)` |
 //! | [`Shoup64`] | q < 2^60 | `[0, 4q)` | `[0, 16q)`, on AVX2 `[0, 8q)` | `[0, 4q)` |
@@ -31,6 +31,9 @@ pub(crate) trait Butterflies: Copy + Send + Sync + Debug {
     /// Whether two columns side by side are faster than one: a matter of instructions waiting for each other on one side
     /// and of registers on the other.
     const PAIRED_COLUMNS: bool;
+
+    /// Whether products of the same limb take values between forward levels, uncorrected.
+    const LOOSE: bool = false;
 
     /// The vectors.
     fn lanes(self) -> Self::L;
@@ -63,8 +66,27 @@ pub(crate) trait Butterflies: Copy + Send + Sync + Debug {
     /// `(x + y w, x - y w)`; `level` counts from 0 within a pass.
     fn forward(self, level: usize, x: V<Self>, y: V<Self>, w: Self::Factor) -> (V<Self>, V<Self>);
 
-    /// `(x + y, (x - y) w)`; `level` counts from 0 within a pass of at most three levels.
-    fn inverse(self, level: usize, x: V<Self>, y: V<Self>, w: Self::Factor) -> (V<Self>, V<Self>);
+    /// [`forward`](Self::forward) of canonical operands, as the first level of a transform.
+    #[inline(always)]
+    fn forward_first(self, x: V<Self>, y: V<Self>, w: Self::Factor) -> (V<Self>, V<Self>) {
+        self.forward(0, x, y, w)
+    }
+
+    /// [`forward`](Self::forward) with canonical results, as the last level of a transform.
+    #[inline(always)]
+    fn forward_last(self, level: usize, x: V<Self>, y: V<Self>, w: Self::Factor) -> (V<Self>, V<Self>) {
+        let (x, y) = self.forward(level, x, y, w);
+        (self.canonical(x), self.canonical(y))
+    }
+
+    /// `(x + y, (x - y) w)`, with what the arithmetic needs of the bias.
+    fn inverse(self, bias: Bias, x: V<Self>, y: V<Self>, w: Self::Factor) -> (V<Self>, V<Self>);
+
+    /// Takes back so many times q that biases have added to a sum, if the arithmetic has added them.
+    #[inline(always)]
+    fn lower(self, x: V<Self>, _multiple: u64) -> V<Self> {
+        x
+    }
 
     /// Brings the sum of all inputs of an inverse pass back into the range between passes.
     fn settle(self, x: V<Self>) -> V<Self>;
@@ -74,6 +96,19 @@ pub(crate) trait Butterflies: Copy + Send + Sync + Debug {
 
     /// The canonical residue of a lazy product.
     fn canonical_product(self, x: V<Self>) -> V<Self>;
+}
+
+/// What keeps the differences of an inverse butterfly from becoming negative where nothing is corrected in between, in
+/// multiples of q. A bias of the first operand or of the product goes on to the next levels, which need none of their
+/// own then; that of a product costs nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bias {
+    /// Added to the first operand, so that the sum has it, too.
+    pub(crate) first: u64,
+    /// Added to the difference.
+    pub(crate) difference: u64,
+    /// Added to the product.
+    pub(crate) product: u64,
 }
 
 /// The vectors of an arithmetic.
@@ -122,7 +157,8 @@ impl Constants52 {
 ///
 /// Forward, each level moves a value by less than 2q either way. A bias of 2q log2 N, added once to the inputs that all
 /// outputs inherit from, keeps them from becoming negative; the largest is then below (4 log2 N + 1) q. Inverse, a sum
-/// doubles the bound: three levels lead from 8q to 64q, and one vector in eight is reduced.
+/// doubles the bound: three levels lead from 8q to 64q, and one vector in eight is reduced. There each [`Bias`] is chosen
+/// such that every difference lies in `[0, 64q)`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lazy52 {
     c: Constants52,
@@ -135,11 +171,19 @@ impl Lazy52 {
     pub(crate) fn new(lanes: Avx512, ifma: Ifma, q: Modulus, log_degree: u32) -> Option<Self> {
         let levels = u64::from(log_degree);
         let fits = |multiple: u64| q.value() <= (1 << 52) / multiple;
-        (fits(4 * levels + 1) && fits(64)).then(|| Self {
+        // One multiple more than its values need, for differences of them and canonical residues.
+        (fits(4 * levels + 2) && fits(64)).then(|| Self {
             c: Constants52 { lanes, ifma, q: q.value() },
             bias: 2 * levels * q.value(),
             barrett: quotient52(q, 1),
         })
+    }
+}
+
+impl Lazy52 {
+    /// The multiple of q that values between forward levels stay below.
+    pub(crate) fn largest(log_degree: u32) -> u64 {
+        4 * u64::from(log_degree) + 1
     }
 }
 
@@ -149,6 +193,7 @@ impl Butterflies for Lazy52 {
     const FACTOR_WORDS: usize = 2;
     const PAIRED_COLUMNS: bool = false;
     const SPREAD: bool = true;
+    const LOOSE: bool = true;
 
     #[inline(always)]
     fn lanes(self) -> Avx512 {
@@ -193,11 +238,17 @@ impl Butterflies for Lazy52 {
     }
 
     #[inline(always)]
-    fn inverse(self, level: usize, x: __m512i, y: __m512i, w: Self::Factor) -> (__m512i, __m512i) {
-        // y < 8q 2^level, which the bias outweighs.
-        let bias = self.c.times_q(8 << level);
-        let difference = self.c.lanes.sub(self.c.lanes.add(x, bias), y);
-        (self.c.lanes.add(x, y), self.multiply(difference, w))
+    fn inverse(self, bias: Bias, x: __m512i, y: __m512i, w: Self::Factor) -> (__m512i, __m512i) {
+        let raised =
+            |x, multiple| if multiple == 0 { x } else { self.c.lanes.add(x, self.c.times_q(multiple)) };
+        let x = raised(x, bias.first);
+        let difference = self.c.lanes.sub(raised(x, bias.difference), y);
+        (self.c.lanes.add(x, y), self.c.multiply_add(self.c.times_q(bias.product), difference, w))
+    }
+
+    #[inline(always)]
+    fn lower(self, x: __m512i, multiple: u64) -> __m512i {
+        self.c.lanes.sub(x, self.c.times_q(multiple))
     }
 
     #[inline(always)]
@@ -280,7 +331,22 @@ impl Butterflies for Harvey52 {
     }
 
     #[inline(always)]
-    fn inverse(self, _: usize, x: __m512i, y: __m512i, w: Self::Factor) -> (__m512i, __m512i) {
+    fn forward_first(self, x: __m512i, y: __m512i, w: Self::Factor) -> (__m512i, __m512i) {
+        let (lanes, t) = (self.0.lanes, self.multiply(y, w));
+        (lanes.add(x, t), lanes.sub(lanes.add(x, self.0.times_q(2)), t))
+    }
+
+    // The difference lies in (-2q, 2q), and a negative one is a very large word.
+    #[inline(always)]
+    fn forward_last(self, _: usize, x: __m512i, y: __m512i, w: Self::Factor) -> (__m512i, __m512i) {
+        let lanes = self.0.lanes;
+        let (x, t) = (lanes.reduce_once(x, self.0.times_q(2)), self.multiply(y, w));
+        let difference = lanes.raise_once(lanes.sub(x, t), self.0.times_q(2));
+        (self.canonical(lanes.add(x, t)), self.canonical_product(difference))
+    }
+
+    #[inline(always)]
+    fn inverse(self, _: Bias, x: __m512i, y: __m512i, w: Self::Factor) -> (__m512i, __m512i) {
         let lanes = self.0.lanes;
         let difference = lanes.sub(lanes.add(x, self.0.times_q(2)), y);
         (lanes.reduce_once(lanes.add(x, y), self.0.times_q(2)), self.multiply(difference, w))
@@ -374,7 +440,7 @@ impl Butterflies for Wide52 {
     }
 
     #[inline(always)]
-    fn inverse(self, _: usize, x: __m512i, y: __m512i, w: Self::Factor) -> (__m512i, __m512i) {
+    fn inverse(self, _: Bias, x: __m512i, y: __m512i, w: Self::Factor) -> (__m512i, __m512i) {
         let lanes = self.0.lanes;
         let difference = lanes.sub(lanes.add(x, self.0.times_q(4)), y);
         (lanes.reduce_once(lanes.add(x, y), self.0.times_q(4)), self.multiply(difference, w))
@@ -474,7 +540,7 @@ impl<L: Lanes> Butterflies for Shoup64<L> {
     }
 
     #[inline(always)]
-    fn inverse(self, _: usize, x: L::V, y: L::V, w: Self::Factor) -> (L::V, L::V) {
+    fn inverse(self, _: Bias, x: L::V, y: L::V, w: Self::Factor) -> (L::V, L::V) {
         let difference = self.lanes.sub(self.lanes.add(x, self.times_q(4)), y);
         let sum = self.lanes.reduce_once(self.lanes.add(x, y), self.times_q(4));
         (sum, self.multiply(difference, w))

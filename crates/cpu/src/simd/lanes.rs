@@ -83,6 +83,8 @@ pub(crate) trait Lanes: Copy + Send + Sync + Debug {
 
     /// A hint that the cache line at `from`, which need not exist, is going to be read.
     fn prefetch(self, from: *const u64);
+    /// The same for what is read later: it need not come closer than the second-level cache.
+    fn prefetch_outer(self, from: *const u64);
 
     /// Keeps the compiler from moving instructions on these vectors across this place: its scheduler would rather finish
     /// one pair after the other, each waiting for itself.
@@ -111,6 +113,12 @@ impl Avx512 {
 }
 
 impl Avx512 {
+    /// `x + bound` where x, a signed number of at least `-bound`, is negative, else `x`.
+    #[inline(always)]
+    pub(crate) fn raise_once(self, x: __m512i, bound: __m512i) -> __m512i {
+        intrinsics!(_mm512_min_epu64(x, _mm512_add_epi64(x, bound)))
+    }
+
     /// [`load_lanes`](Lanes::load_lanes) from a table that has every factor once: `2 << level` words, each for the lanes of
     /// its block.
     ///
@@ -244,6 +252,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn prefetch(self, from: *const u64) {
         intrinsics!(_mm_prefetch::<_MM_HINT_T0>(from.cast()));
+    }
+
+    #[inline(always)]
+    fn prefetch_outer(self, from: *const u64) {
+        intrinsics!(_mm_prefetch::<_MM_HINT_T1>(from.cast()));
     }
 
     // With a and b reversed, word k of the first vector is b(7-k), of the second a(7-k). Then, backwards from level 2 above:
@@ -417,6 +430,11 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn prefetch(self, from: *const u64) {
         intrinsics!(_mm_prefetch::<_MM_HINT_T0>(from.cast()));
+    }
+
+    #[inline(always)]
+    fn prefetch_outer(self, from: *const u64) {
+        intrinsics!(_mm_prefetch::<_MM_HINT_T1>(from.cast()));
     }
 
     #[inline(always)]

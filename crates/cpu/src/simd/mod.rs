@@ -101,7 +101,9 @@ impl Kernels {
                     AnyTransform::Wide52(Transform::new(Wide52::new(avx512, ifma, q), ring, limb)?)
                 };
                 let wide = Wide::new(avx512, q);
-                let narrow = Narrow::new(avx512, ifma, q);
+                let loose = matches!(transform, AnyTransform::Lazy52(_));
+                let largest = if loose { Lazy52::largest(ring.log_degree()) } else { 1 };
+                let narrow = Narrow::new(avx512, ifma, q, largest);
                 (
                     transform,
                     narrow.map_or(AnyModular::Avx512(wide), |narrow| AnyModular::Narrow(narrow, wide)),
@@ -130,6 +132,21 @@ impl Kernels {
         }
     }
 
+    /// Forward transform in place, to what [`inner_products`](Self::inner_products) and [`sub_scale`](Self::sub_scale) take.
+    /// Asks for `operands` meanwhile.
+    pub(crate) fn ntt_for_product(&self, row: &mut [u64], operands: &[u64]) {
+        // SAFETY: a transform holds tokens for the features of its functions.
+        unsafe {
+            match &self.transform {
+                AnyTransform::Lazy52(t) => ifma::lazy_forward_for_product(t, row, operands),
+                AnyTransform::Harvey52(t) => ifma::harvey_forward_for_product(t, row, operands),
+                AnyTransform::Wide52(t) => ifma::wide_forward_for_product(t, row, operands),
+                AnyTransform::Avx512(t) => avx512::forward_for_product(t, row, operands),
+                AnyTransform::Avx2(t) => avx2::forward_for_product(t, row, operands),
+            }
+        }
+    }
+
     /// Inverse transform of `from`, or in place, 1/N included.
     pub(crate) fn intt(&self, row: &mut [u64], from: Option<&[u64]>) {
         // SAFETY: a transform holds tokens for the features of its functions.
@@ -140,6 +157,20 @@ impl Kernels {
                 AnyTransform::Wide52(t) => ifma::wide_inverse(t, row, from),
                 AnyTransform::Avx512(t) => avx512::inverse(t, row, from),
                 AnyTransform::Avx2(t) => avx2::inverse(t, row, from),
+            }
+        }
+    }
+
+    /// Inverse transform in place, 1/N included. Asks for `operands` meanwhile.
+    pub(crate) fn intt_before_product(&self, row: &mut [u64], operands: &[u64]) {
+        // SAFETY: a transform holds tokens for the features of its functions.
+        unsafe {
+            match &self.transform {
+                AnyTransform::Lazy52(t) => ifma::lazy_inverse_before_product(t, row, operands),
+                AnyTransform::Harvey52(t) => ifma::harvey_inverse_before_product(t, row, operands),
+                AnyTransform::Wide52(t) => ifma::wide_inverse_before_product(t, row, operands),
+                AnyTransform::Avx512(t) => avx512::inverse_before_product(t, row, operands),
+                AnyTransform::Avx2(t) => avx2::inverse_before_product(t, row, operands),
             }
         }
     }
@@ -295,8 +326,9 @@ row_methods! {
 mod transforms {
     use super::*;
 
+    /// Entries with their names: forward, inverse, and those with products next to them.
     macro_rules! entries {
-        ($features:literal: $($arithmetic:ty => $forward:ident $inverse:ident,)*) => {$(
+        ($features:literal: $($arithmetic:ty => $forward:ident $inverse:ident $for_product:ident $before_product:ident,)*) => {$(
             #[target_feature(enable = $features)]
             pub(in super::super) fn $forward(transform: &Transform<$arithmetic>, row: &mut [u64]) {
                 transform.forward(row);
@@ -306,25 +338,37 @@ mod transforms {
             pub(in super::super) fn $inverse(transform: &Transform<$arithmetic>, row: &mut [u64], from: Option<&[u64]>) {
                 transform.inverse(row, from);
             }
+
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn $for_product(t: &Transform<$arithmetic>, row: &mut [u64], operands: &[u64]) {
+                t.forward_for_product(row, operands);
+            }
+
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn $before_product(t: &Transform<$arithmetic>, row: &mut [u64], operands: &[u64]) {
+                t.inverse_before_product(row, operands);
+            }
         )*};
     }
 
     pub(super) mod ifma {
         use super::*;
         entries! { "avx512f,avx512dq,avx512vl,avx512bw,avx512ifma":
-            Lazy52 => lazy_forward lazy_inverse,
-            Harvey52 => harvey_forward harvey_inverse,
-            Wide52 => wide_forward wide_inverse,
+            Lazy52 => lazy_forward lazy_inverse lazy_forward_for_product lazy_inverse_before_product,
+            Harvey52 => harvey_forward harvey_inverse harvey_forward_for_product harvey_inverse_before_product,
+            Wide52 => wide_forward wide_inverse wide_forward_for_product wide_inverse_before_product,
         }
     }
 
     pub(super) mod avx512 {
         use super::*;
-        entries! { "avx512f,avx512dq,avx512vl,avx512bw": Shoup64<Avx512> => forward inverse, }
+        entries! { "avx512f,avx512dq,avx512vl,avx512bw":
+            Shoup64<Avx512> => forward inverse forward_for_product inverse_before_product,
+        }
     }
 
     pub(super) mod avx2 {
         use super::*;
-        entries! { "avx2": Shoup64<Avx2> => forward inverse, }
+        entries! { "avx2": Shoup64<Avx2> => forward inverse forward_for_product inverse_before_product, }
     }
 }

@@ -24,13 +24,20 @@ pub(crate) trait Modular: Copy + Send + Sync + Debug {
     /// The modulus.
     fn modulus(self) -> Modulus;
 
+    /// A multiple of q, at least as large as the values of a transform for products.
+    #[inline(always)]
+    fn largest(self) -> u64 {
+        self.modulus().value()
+    }
+
     /// A sum of one term, any residue.
     fn sum_of(self, x: V<Self::B>) -> Self::Sum;
 
     /// How many products can be added to a new or a folded sum.
     fn terms(self) -> usize;
 
-    /// `sum + x y`, one factor canonical, the other below 2^60, or 2^50 if the modulus is.
+    /// `sum + x y`, one factor canonical, the other a value of a transform for products or below 2^60, or 2^50 if the
+    /// modulus is.
     fn accumulate(self, sum: Self::Sum, x: V<Self::B>, y: V<Self::B>) -> Self::Sum;
 
     /// The same residue as a sum that can take as many terms as a new one.
@@ -102,6 +109,7 @@ pub(crate) struct Narrow {
     ifma: Ifma,
     modulus: Modulus,
     terms: usize,
+    largest: u64,
     /// `floor(2^52 / q)`.
     barrett: u64,
     /// 52 less the number k of bits of q, and `floor(2^(k + 51) / q)`.
@@ -112,13 +120,14 @@ pub(crate) struct Narrow {
 }
 
 impl Narrow {
-    /// If the modulus has at most 50 bits.
-    pub(crate) fn new(lanes: Avx512, ifma: Ifma, modulus: Modulus) -> Option<Self> {
+    /// If the modulus has at most 50 bits. Transforms for products lead to values below `largest` times q, bits from 2^52 on
+    /// being noise.
+    pub(crate) fn new(lanes: Avx512, ifma: Ifma, modulus: Modulus, largest: u64) -> Option<Self> {
         let constants = Harvey52::new(lanes, ifma, modulus)?;
         let q = modulus.value();
-        // One factor is below q and the other below 2^50. The upper halves of their products, and 2^12 carries from the
-        // lower ones, stay below 2^52.
-        let upper = (q >> 2) + 1;
+        // One factor is below q and the other below 2^50 or largest q <= 2^52. The upper halves of their products, and 2^12
+        // carries from the lower ones, stay below 2^52.
+        let upper = if largest > 1 { q } else { (q >> 2) + 1 };
         let terms = (((1u64 << 52) - (1 << 12)) / upper).min((1 << 12) - 2) as usize;
         let bits = modulus.bits();
         let product_barrett = ((1u128 << (bits + 51)) / u128::from(q)) as u64;
@@ -128,6 +137,7 @@ impl Narrow {
             ifma,
             modulus,
             terms,
+            largest: largest * q,
             barrett: (1 << 52) / q,
             shift: u64::from(52 - bits),
             product_barrett,
@@ -172,6 +182,11 @@ impl Modular for Narrow {
     #[inline(always)]
     fn modulus(self) -> Modulus {
         self.modulus
+    }
+
+    #[inline(always)]
+    fn largest(self) -> u64 {
+        self.largest
     }
 
     #[inline(always)]

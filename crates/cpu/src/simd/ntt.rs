@@ -5,10 +5,13 @@
 //! [`BLOCK`] words go over the whole row; the rest is done block by block, in the first-level cache. An inverse
 //! transform is the same backwards. Factors are stored in the order in which the passes meet them, those inside vectors
 //! only once for both directions and without repetition: the tables of many limbs compete for the caches with the data.
+//!
+//! A transform waits for multiplications and hardly for memory. One whose values go into products next to it can do two
+//! things for them ([`Purpose`]): leave out the last correction, and ask for their operands ahead of time.
 
 use arras_rns::{Modulus, Ring};
 
-use super::butterfly::{Butterflies, FactorWords, V};
+use super::butterfly::{Bias, Butterflies, FactorWords, V};
 use super::lanes::Lanes;
 use crate::memory::Buffer;
 
@@ -18,6 +21,58 @@ const PASS: u32 = 3;
 const MOST_LEVELS: usize = 3;
 /// Words that stay in the first-level cache together with their factors.
 const BLOCK: usize = 1 << 11;
+
+/// What the values of a transform are for.
+pub(crate) trait Purpose {
+    /// Whether they have to be canonical, also where products take them as they come.
+    const CANONICAL: bool;
+
+    /// Is called again and again, with the number of vectors that have just been read: those of every pass, and those of the
+    /// tail twice, because it has about twice the levels.
+    fn after<L: Lanes>(&mut self, lanes: L, vectors: usize);
+}
+
+/// Nothing in particular.
+pub(crate) struct Anything;
+
+impl Purpose for Anything {
+    const CANONICAL: bool = true;
+
+    #[inline(always)]
+    fn after<L: Lanes>(&mut self, _: L, _: usize) {}
+}
+
+/// A product whose operands are asked for, cache line by cache line, while the transform computes.
+pub(crate) struct Product {
+    next: *const u64,
+    /// Lines to be asked for now, and for each vector, in units of 2^-16.
+    due: usize,
+    rate: usize,
+}
+
+impl Product {
+    const UNIT: u32 = 16;
+
+    /// With operands that are asked for within so many vectors.
+    fn new(operands: &[u64], vectors: usize) -> Self {
+        let lines = operands.len() / 8;
+        Self { next: operands.as_ptr(), due: 0, rate: (lines << Self::UNIT).div_ceil(vectors.max(1)) }
+    }
+}
+
+impl Purpose for Product {
+    const CANONICAL: bool = false;
+
+    #[inline(always)]
+    fn after<L: Lanes>(&mut self, lanes: L, vectors: usize) {
+        self.due += self.rate * vectors;
+        while self.due >= 1 << Self::UNIT {
+            self.due -= 1 << Self::UNIT;
+            lanes.prefetch_outer(self.next);
+            self.next = self.next.wrapping_add(8);
+        }
+    }
+}
 
 /// One pass over columns, or the columns of the tail.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +174,26 @@ impl<B: Butterflies> Transform<B> {
     /// If the row has the wrong length.
     #[inline(always)]
     pub(crate) fn forward(&self, row: &mut [u64]) {
+        self.forward_for(row, Anything);
+    }
+
+    /// Forward, in place, to what products of this limb take: canonical values, or with [`Butterflies::LOOSE`] those
+    /// between levels. Asks for the lines of `operands` meanwhile.
+    ///
+    /// # Panics
+    /// If the row has the wrong length.
+    #[inline(always)]
+    pub(crate) fn forward_for_product(&self, row: &mut [u64], operands: &[u64]) {
+        self.forward_for(row, Product::new(operands, self.visits()));
+    }
+
+    /// How many vectors a [`Purpose`] hears of.
+    fn visits(&self) -> usize {
+        (self.passes.len() + 2) * (self.degree / B::L::WIDTH)
+    }
+
+    #[inline(always)]
+    fn forward_for<P: Purpose>(&self, row: &mut [u64], mut purpose: P) {
         assert_eq!(row.len(), self.degree);
         let data = row.as_mut_ptr();
         let (outer, inner) = self.passes.split_at(self.outer);
@@ -127,14 +202,14 @@ impl<B: Butterflies> Transform<B> {
         // the tables were laid out for the same passes.
         unsafe {
             for pass in outer {
-                self.forward_pass(*pass, data, 0, 1 << pass.before);
+                self.forward_pass(*pass, data, 0, 1 << pass.before, &mut purpose);
             }
             for block in 0..blocks {
                 for pass in inner {
                     let groups = (1 << pass.before) / blocks;
-                    self.forward_pass(*pass, data, block * groups, groups);
+                    self.forward_pass(*pass, data, block * groups, groups, &mut purpose);
                 }
-                self.forward_tail(data, block * words, words);
+                self.forward_tail(data, block * words, words, &mut purpose);
             }
         }
     }
@@ -145,6 +220,20 @@ impl<B: Butterflies> Transform<B> {
     /// If a row has the wrong length.
     #[inline(always)]
     pub(crate) fn inverse(&self, row: &mut [u64], from: Option<&[u64]>) {
+        self.inverse_for(row, from, Anything);
+    }
+
+    /// Inverse in place, asking for the lines of `operands` meanwhile.
+    ///
+    /// # Panics
+    /// If the row has the wrong length.
+    #[inline(always)]
+    pub(crate) fn inverse_before_product(&self, row: &mut [u64], operands: &[u64]) {
+        self.inverse_for(row, None, Product::new(operands, self.visits()));
+    }
+
+    #[inline(always)]
+    fn inverse_for<P: Purpose>(&self, row: &mut [u64], from: Option<&[u64]>, mut purpose: P) {
         assert!(row.len() == self.degree && from.is_none_or(|from| from.len() == self.degree));
         let data = row.as_mut_ptr();
         let from = from.map_or(data.cast_const(), <[u64]>::as_ptr);
@@ -153,14 +242,14 @@ impl<B: Butterflies> Transform<B> {
         // SAFETY: as in `forward`.
         unsafe {
             for block in 0..blocks {
-                self.inverse_tail(data, from, block * words, words);
+                self.inverse_tail(data, from, block * words, words, &mut purpose);
                 for pass in inner.iter().rev() {
                     let groups = (1 << pass.before) / blocks;
-                    self.inverse_pass(*pass, data, block * groups, groups);
+                    self.inverse_pass(*pass, data, block * groups, groups, &mut purpose);
                 }
             }
             for pass in outer.iter().rev() {
-                self.inverse_pass(*pass, data, 0, 1 << pass.before);
+                self.inverse_pass(*pass, data, 0, 1 << pass.before, &mut purpose);
             }
         }
     }
@@ -170,7 +259,14 @@ impl<B: Butterflies> Transform<B> {
     /// # Safety
     /// `data` points to `degree` words; the pass has these groups, and its columns are at least a vector wide.
     #[inline(always)]
-    unsafe fn forward_pass(&self, pass: Pass, data: *mut u64, first: usize, count: usize) {
+    unsafe fn forward_pass<P: Purpose>(
+        &self,
+        pass: Pass,
+        data: *mut u64,
+        first: usize,
+        count: usize,
+        purpose: &mut P,
+    ) {
         let length = self.degree >> pass.before;
         let stride = length >> pass.levels;
         for group in first..first + count {
@@ -180,12 +276,12 @@ impl<B: Butterflies> Transform<B> {
                 let factors = self.forward.as_ptr().add(pass.factors + group * pass.group_words::<B>());
                 // The bias is for the first half of the row: of the one group of the first pass.
                 match (pass.levels, pass.before) {
-                    (1, 0) => columns::<B, 2, true, true>(self, at, stride, factors),
-                    (2, 0) => columns::<B, 4, true, true>(self, at, stride, factors),
-                    (_, 0) => columns::<B, 8, true, true>(self, at, stride, factors),
-                    (1, _) => columns::<B, 2, true, false>(self, at, stride, factors),
-                    (2, _) => columns::<B, 4, true, false>(self, at, stride, factors),
-                    (_, _) => columns::<B, 8, true, false>(self, at, stride, factors),
+                    (1, 0) => columns::<B, P, 2, true, true>(self, at, stride, factors, purpose),
+                    (2, 0) => columns::<B, P, 4, true, true>(self, at, stride, factors, purpose),
+                    (_, 0) => columns::<B, P, 8, true, true>(self, at, stride, factors, purpose),
+                    (1, _) => columns::<B, P, 2, true, false>(self, at, stride, factors, purpose),
+                    (2, _) => columns::<B, P, 4, true, false>(self, at, stride, factors, purpose),
+                    (_, _) => columns::<B, P, 8, true, false>(self, at, stride, factors, purpose),
                 }
             }
         }
@@ -196,7 +292,14 @@ impl<B: Butterflies> Transform<B> {
     /// # Safety
     /// As there.
     #[inline(always)]
-    unsafe fn inverse_pass(&self, pass: Pass, data: *mut u64, first: usize, count: usize) {
+    unsafe fn inverse_pass<P: Purpose>(
+        &self,
+        pass: Pass,
+        data: *mut u64,
+        first: usize,
+        count: usize,
+        purpose: &mut P,
+    ) {
         let length = self.degree >> pass.before;
         let stride = length >> pass.levels;
         for group in first..first + count {
@@ -205,12 +308,12 @@ impl<B: Butterflies> Transform<B> {
                 let at = data.add(group * length);
                 let factors = self.inverse.as_ptr().add(pass.factors + group * pass.group_words::<B>());
                 match (pass.levels, pass.before) {
-                    (1, 0) => columns::<B, 2, false, true>(self, at, stride, factors),
-                    (2, 0) => columns::<B, 4, false, true>(self, at, stride, factors),
-                    (_, 0) => columns::<B, 8, false, true>(self, at, stride, factors),
-                    (1, _) => columns::<B, 2, false, false>(self, at, stride, factors),
-                    (2, _) => columns::<B, 4, false, false>(self, at, stride, factors),
-                    (_, _) => columns::<B, 8, false, false>(self, at, stride, factors),
+                    (1, 0) => columns::<B, P, 2, false, true>(self, at, stride, factors, purpose),
+                    (2, 0) => columns::<B, P, 4, false, true>(self, at, stride, factors, purpose),
+                    (_, 0) => columns::<B, P, 8, false, true>(self, at, stride, factors, purpose),
+                    (1, _) => columns::<B, P, 2, false, false>(self, at, stride, factors, purpose),
+                    (2, _) => columns::<B, P, 4, false, false>(self, at, stride, factors, purpose),
+                    (_, _) => columns::<B, P, 8, false, false>(self, at, stride, factors, purpose),
                 }
             }
         }
@@ -221,13 +324,13 @@ impl<B: Butterflies> Transform<B> {
     /// # Safety
     /// `data` points to `degree` words, of which these are whole blocks of the tail.
     #[inline(always)]
-    unsafe fn forward_tail(&self, data: *mut u64, start: usize, words: usize) {
+    unsafe fn forward_tail<P: Purpose>(&self, data: *mut u64, start: usize, words: usize, purpose: &mut P) {
         // SAFETY: the caller's promise.
         unsafe {
             match (self.tail.levels, self.tail.before) {
-                (1, _) => self.forward_tail_of::<2>(data, start, words),
-                (2, _) => self.forward_tail_of::<4>(data, start, words),
-                (_, _) => self.forward_tail_of::<8>(data, start, words),
+                (1, _) => self.forward_tail_of::<P, 2>(data, start, words, purpose),
+                (2, _) => self.forward_tail_of::<P, 4>(data, start, words, purpose),
+                (_, _) => self.forward_tail_of::<P, 8>(data, start, words, purpose),
             }
         }
     }
@@ -237,37 +340,52 @@ impl<B: Butterflies> Transform<B> {
     /// # Safety
     /// As for [`forward_tail`](Self::forward_tail); `from` points to as many words.
     #[inline(always)]
-    unsafe fn inverse_tail(&self, data: *mut u64, from: *const u64, start: usize, words: usize) {
+    unsafe fn inverse_tail<P: Purpose>(
+        &self,
+        data: *mut u64,
+        from: *const u64,
+        start: usize,
+        words: usize,
+        purpose: &mut P,
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
             match (self.tail.levels, self.tail.before) {
-                (1, _) => self.inverse_tail_of::<2>(data, from, start, words),
-                (2, _) => self.inverse_tail_of::<4>(data, from, start, words),
-                (_, _) => self.inverse_tail_of::<8>(data, from, start, words),
+                (1, _) => self.inverse_tail_of::<P, 2>(data, from, start, words, purpose),
+                (2, _) => self.inverse_tail_of::<P, 4>(data, from, start, words, purpose),
+                (_, _) => self.inverse_tail_of::<P, 8>(data, from, start, words, purpose),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn forward_tail_of<const R: usize>(&self, data: *mut u64, start: usize, words: usize) {
+    unsafe fn forward_tail_of<P: Purpose, const R: usize>(
+        &self,
+        data: *mut u64,
+        start: usize,
+        words: usize,
+        purpose: &mut P,
+    ) {
         let block = R * B::L::WIDTH;
         let (mut at, end) = (start / block, (start + words) / block);
         let factors = self.vector_factors();
         // SAFETY: the caller's promise.
         unsafe {
             while at + 2 <= end {
-                self.forward_tail_blocks::<R, 2>(data, at, factors);
+                self.forward_tail_blocks::<P, R, 2>(data, at, factors);
+                purpose.after(self.arithmetic.lanes(), 4 * R);
                 at += 2;
             }
             if at < end {
-                self.forward_tail_blocks::<R, 1>(data, at, factors);
+                self.forward_tail_blocks::<P, R, 1>(data, at, factors);
+                purpose.after(self.arithmetic.lanes(), 2 * R);
             }
         }
     }
 
     /// K blocks of R vectors from number `block` on. Two at a time, because each level of one waits for the level before.
     #[inline(always)]
-    unsafe fn forward_tail_blocks<const R: usize, const K: usize>(
+    unsafe fn forward_tail_blocks<P: Purpose, const R: usize, const K: usize>(
         &self,
         data: *mut u64,
         block: usize,
@@ -289,7 +407,11 @@ impl<B: Butterflies> Transform<B> {
                     }
                 }
             }
-            forward_network(b, &mut r, Splats::<K> { from: scalars, words: self.tail.group_words::<B>() });
+            forward_network::<B, R, K, false>(
+                b,
+                &mut r,
+                Splats::<K> { from: scalars, words: self.tail.group_words::<B>() },
+            );
             for level in 0..B::L::LEVELS {
                 let step = Self::level_words(level);
                 let factors = factors[level].add(block * R / 2 * step);
@@ -297,13 +419,18 @@ impl<B: Butterflies> Transform<B> {
                     let factor = b.load_factors(level, true, factors.add(pair * step));
                     let r = r.as_flattened_mut();
                     let (x, y) = lanes.descend(level, r[2 * pair], r[2 * pair + 1]);
-                    (r[2 * pair], r[2 * pair + 1]) = b.forward(log2(R) + level, x, y, factor);
+                    let canonical = P::CANONICAL || !B::LOOSE;
+                    (r[2 * pair], r[2 * pair + 1]) = if canonical && level + 1 == B::L::LEVELS {
+                        b.forward_last(log2(R) + level, x, y, factor)
+                    } else {
+                        b.forward(log2(R) + level, x, y, factor)
+                    };
                 }
                 lanes.fence(r.as_flattened_mut());
             }
             let r = r.as_flattened();
             for pair in 0..K * R / 2 {
-                let (x, y) = lanes.leave(b.canonical(r[2 * pair]), b.canonical(r[2 * pair + 1]));
+                let (x, y) = lanes.leave(r[2 * pair], r[2 * pair + 1]);
                 lanes.store(at.add(2 * pair * width), x);
                 lanes.store(at.add((2 * pair + 1) * width), y);
             }
@@ -311,12 +438,13 @@ impl<B: Butterflies> Transform<B> {
     }
 
     #[inline(always)]
-    unsafe fn inverse_tail_of<const R: usize>(
+    unsafe fn inverse_tail_of<P: Purpose, const R: usize>(
         &self,
         data: *mut u64,
         from: *const u64,
         start: usize,
         words: usize,
+        purpose: &mut P,
     ) {
         let block = R * B::L::WIDTH;
         let (mut at, end) = (start / block, (start + words) / block);
@@ -325,10 +453,12 @@ impl<B: Butterflies> Transform<B> {
         unsafe {
             while at + 2 <= end {
                 self.inverse_tail_blocks::<R, 2>(data, from, at, factors);
+                purpose.after(self.arithmetic.lanes(), 4 * R);
                 at += 2;
             }
             if at < end {
                 self.inverse_tail_blocks::<R, 1>(data, from, at, factors);
+                purpose.after(self.arithmetic.lanes(), 2 * R);
             }
         }
     }
@@ -365,7 +495,9 @@ impl<B: Butterflies> Transform<B> {
                     let factor = b.load_factors(from_widest, false, factors.sub(pair * step));
                     let r = r.as_flattened_mut();
                     // In reverse order the first operand is the one to be subtracted, and the result of the sum is the second.
-                    let (mut sum, difference) = b.inverse(level, r[2 * pair], r[2 * pair + 1], factor);
+                    // It is below 8q 2^level, being a sum of 2^level canonical words or products.
+                    let bias = Bias { difference: 8 << level, ..Bias::default() };
+                    let (mut sum, difference) = b.inverse(bias, r[2 * pair], r[2 * pair + 1], factor);
                     if from_widest == 0 {
                         sum = b.settle(sum);
                     }
@@ -420,11 +552,12 @@ impl<B: Butterflies> Transform<B> {
 /// # Safety
 /// `data` points to `R * stride` words, of which a vector divides `stride`; `factors` to the R - 1 factors of the group.
 #[inline(always)]
-unsafe fn columns<B: Butterflies, const R: usize, const FORWARD: bool, const OUTER: bool>(
+unsafe fn columns<B: Butterflies, P: Purpose, const R: usize, const FORWARD: bool, const OUTER: bool>(
     transform: &Transform<B>,
     data: *mut u64,
     stride: usize,
     factors: *const u64,
+    purpose: &mut P,
 ) {
     // SAFETY: the caller's promise.
     let factors = unsafe { Held::<B, R>::new(transform.arithmetic, factors) };
@@ -434,10 +567,12 @@ unsafe fn columns<B: Butterflies, const R: usize, const FORWARD: bool, const OUT
     unsafe {
         while B::PAIRED_COLUMNS && column + 2 * width <= stride {
             columns_at::<B, R, 2, FORWARD, OUTER>(transform, data.add(column), stride, factors);
+            purpose.after(transform.arithmetic.lanes(), 2 * R);
             column += 2 * width;
         }
         while column < stride {
             columns_at::<B, R, 1, FORWARD, OUTER>(transform, data.add(column), stride, factors);
+            purpose.after(transform.arithmetic.lanes(), R);
             column += width;
         }
     }
@@ -470,7 +605,7 @@ unsafe fn columns_at<
             }
         }
         if FORWARD {
-            forward_network(b, &mut r, factors);
+            forward_network::<B, R, K, OUTER>(b, &mut r, factors);
         } else {
             inverse_network(b, &mut r, factors);
             if OUTER {
@@ -549,9 +684,9 @@ const fn log2(r: usize) -> usize {
 }
 
 /// All levels of a forward pass on K times R = 2, 4 or 8 vectors. Written out, because an array that is indexed by a loop variable
-/// would live in memory.
+/// would live in memory. `FIRST` says that their level 0 is that of the transform.
 #[inline(always)]
-fn forward_network<B: Butterflies, const R: usize, const K: usize>(
+fn forward_network<B: Butterflies, const R: usize, const K: usize, const FIRST: bool>(
     b: B,
     r: &mut [[V<B>; R]; K],
     f: impl Heap<B, K>,
@@ -559,7 +694,12 @@ fn forward_network<B: Butterflies, const R: usize, const K: usize>(
     macro_rules! level {
         ($level:literal: $(($x:literal, $y:literal, $node:literal))*) => {$(
             for (k, r) in r.iter_mut().enumerate() {
-                (r[$x], r[$y]) = b.forward($level, r[$x], r[$y], f.node(b, k, $node));
+                let (x, y, factor) = (r[$x], r[$y], f.node(b, k, $node));
+                (r[$x], r[$y]) = if FIRST && $level == 0 {
+                    b.forward_first(x, y, factor)
+                } else {
+                    b.forward($level, x, y, factor)
+                };
             }
         )* b.lanes().fence(r.as_flattened_mut());};
     }
@@ -579,7 +719,11 @@ fn forward_network<B: Butterflies, const R: usize, const K: usize>(
     }
 }
 
-/// All levels of an inverse pass on K times R = 2, 4 or 8 vectors; the sum of all is settled.
+/// All levels of an inverse pass on K times R = 2, 4 or 8 vectors below 8q; the sum of all is settled.
+///
+/// Behind each butterfly the multiples of q that are added to its first operand and to its product ([`Bias`]). With eight vectors,
+/// sums of two, four and eight inputs are below 16q, 32q and 64q. What is subtracted on the way to the sum of all: at most
+/// 8q at level 0, 24q at level 1 and 64q at level 2, biases included; on the way to the sum of products at most 2q and 6q.
 #[inline(always)]
 fn inverse_network<B: Butterflies, const R: usize, const K: usize>(
     b: B,
@@ -587,27 +731,32 @@ fn inverse_network<B: Butterflies, const R: usize, const K: usize>(
     f: impl Heap<B, K>,
 ) {
     macro_rules! level {
-        ($level:literal: $(($x:literal, $y:literal, $node:literal))*) => {$(
+        ($(($x:literal, $y:literal, $node:literal) + ($first:literal, $product:literal);)*) => {$(
             for (k, r) in r.iter_mut().enumerate() {
-                (r[$x], r[$y]) = b.inverse($level, r[$x], r[$y], f.node(b, k, $node));
+                let bias = Bias { first: $first, difference: 0, product: $product };
+                (r[$x], r[$y]) = b.inverse(bias, r[$x], r[$y], f.node(b, k, $node));
             }
         )* b.lanes().fence(r.as_flattened_mut());};
     }
     match R {
         2 => {
-            level!(0: (0, 1, 1));
+            level!((0, 1, 1) + (8, 0););
         }
         4 => {
-            level!(0: (0, 1, 2) (2, 3, 3));
-            level!(1: (0, 2, 1) (1, 3, 1));
+            level!((0, 1, 2) + (24, 2); (2, 3, 3) + (8, 0););
+            level!((0, 2, 1) + (0, 0); (1, 3, 1) + (0, 0););
         }
         _ => {
-            level!(0: (0, 1, 4) (2, 3, 5) (4, 5, 6) (6, 7, 7));
-            level!(1: (0, 2, 2) (1, 3, 2) (4, 6, 3) (5, 7, 3));
-            level!(2: (0, 4, 1) (1, 5, 1) (2, 6, 1) (3, 7, 1));
+            level!((0, 1, 4) + (56, 6); (2, 3, 5) + (8, 0); (4, 5, 6) + (24, 2); (6, 7, 7) + (8, 0););
+            level!((0, 2, 2) + (0, 2); (1, 3, 2) + (0, 2); (4, 6, 3) + (0, 0); (5, 7, 3) + (0, 0););
+            level!((0, 4, 1) + (0, 0); (1, 5, 1) + (0, 0); (2, 6, 1) + (0, 0); (3, 7, 1) + (0, 0););
         }
     }
     for r in r {
+        if R == 8 {
+            r[0] = b.lower(r[0], 56 + 8 + 24 + 8);
+            r[1] = b.lower(r[1], 6 + 2);
+        }
         r[0] = b.settle(r[0]);
     }
 }

@@ -97,16 +97,16 @@ pub(crate) fn scale_add<M: Modular>(
     }
 }
 
-/// `out = (a - b) scalar`.
+/// `out = (a - b) scalar`, where b may hold values of a transform for products.
 #[inline(always)]
 pub(crate) fn sub_scale<M: Modular>(m: M, out: &mut [u64], a: Option<&[u64]>, b: &[u64], scalar: Factor) {
     let factor = m.factor(scalar);
-    let q = m.q();
-    // The difference may be as large as 2q, which no lazy product minds.
-    combine(m, out, a, b, |x, y| m.scale(m.lanes().sub(m.lanes().add(x, q), y), factor));
+    let largest = m.lanes().splat(m.largest());
+    // No lazy product minds how large the difference is.
+    combine(m, out, a, b, |x, y| m.scale(m.lanes().sub(m.lanes().add(x, largest), y), factor));
 }
 
-/// `out = sum_k left[k] right[k]`.
+/// `out = sum_k left[k] right[k]`, where the left sides may be values of transforms for products.
 #[inline(always)]
 pub(crate) fn inner_product<M: Modular>(m: M, out: &mut [u64], left: &[&[u64]], right: Terms<'_>) {
     inner_products_of(m, [out], left, right);
