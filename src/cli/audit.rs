@@ -20,7 +20,7 @@ pub struct Audit {
     /// Folder for the report; an interrupted audit of the same settings goes on where it was
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Pictures to attack, sub-folders being classes; without it, generated tiles
+    /// Pictures to attack, sub-folders being classes, pictures of one group (groups.csv) on one side; without it, generated tiles
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// A Hugging Face directory (ViTModel or Dinov2Model) to attack; without it, random weights from the seed
