@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A *unit* is the time of tfhe-ntt 0.7.1's forward transform of one row, with its AVX-512 path, the same degree and the
-//! prime 1125899902124033, on the same core, measured immediately before what it is the unit of. Every case of arras is
+//! prime 1125899902124033, on the same core, its row on whole cache lines, measured immediately before what it is the unit of. Every case of arras is
 //! checked against the oracle before it is timed, and every peer against it too. Rounds go through all cases of a degree;
 //! a ratio is the median over the rounds, with the 95 % interval of the bootstrap. Everything but the rows on two threads
 //! runs on one core, the last one that the process may use.

@@ -12,16 +12,40 @@ use crate::timing::Timed;
 /// The prime of the unit: 50 bits, supports every degree here.
 const UNIT_PRIME: u64 = 1_125_899_902_124_033;
 
+/// Residues from the beginning of a cache line on, like those of arras: tfhe-ntt takes 9 % longer where every vector lies across
+/// two lines, as in most large vectors of the standard library.
+struct Row {
+    words: Vec<u64>,
+    start: usize,
+}
+
+impl Row {
+    const LINE: usize = 8;
+
+    fn new(residues: &[u64]) -> Self {
+        let mut words = vec![0; residues.len() + Self::LINE];
+        let start = words.as_ptr().align_offset(64).min(Self::LINE);
+        words[start..][..residues.len()].copy_from_slice(residues);
+        Self { words, start }
+    }
+
+    fn residues(&mut self) -> &mut [u64] {
+        let end = self.start + self.words.len() - Self::LINE;
+        &mut self.words[self.start..end]
+    }
+}
+
 /// The unit of a degree.
 pub fn unit(degree: usize) -> Result<Timed<'static>, Failure> {
     let plan = plan(degree, UNIT_PRIME)?;
     if cfg!(target_arch = "x86_64") && !plan.use_ifma() {
         eprintln!("note: tfhe-ntt does not take its AVX-512 path here; units are not those of the targets");
     }
-    let mut row = checked(degree, UNIT_PRIME, |row| plan.fwd(row), |row| plan.inv(row), "tfhe-ntt")?;
+    let row = checked(degree, UNIT_PRIME, |row| plan.fwd(row), |row| plan.inv(row), "tfhe-ntt")?;
+    let mut row = Row::new(&row);
     Timed::new(
         move || {
-            plan.fwd(&mut row);
+            plan.fwd(row.residues());
             Ok(())
         },
         1,
@@ -36,12 +60,12 @@ pub fn transforms(degree: usize) -> Result<Vec<(String, Timed<'static>)>, Failur
         let name = |peer: &str, direction: &str| format!("peers/{peer}/{direction}/n={degree}/q={bits}");
         let plan = plan(degree, q)?;
         let row = checked(degree, q, |row| plan.fwd(row), |row| plan.inv(row), "tfhe-ntt")?;
-        let (mut a, mut b, inverse) = (row.clone(), row, plan.clone());
+        let (mut a, mut b, inverse) = (Row::new(&row), Row::new(&row), plan.clone());
         all.push((
             name("tfhe-ntt", "forward"),
             Timed::new(
                 move || {
-                    plan.fwd(&mut a);
+                    plan.fwd(a.residues());
                     Ok(())
                 },
                 1,
@@ -51,7 +75,7 @@ pub fn transforms(degree: usize) -> Result<Vec<(String, Timed<'static>)>, Failur
             name("tfhe-ntt", "inverse"),
             Timed::new(
                 move || {
-                    inverse.inv(&mut b);
+                    inverse.inv(b.residues());
                     Ok(())
                 },
                 1,
@@ -61,12 +85,12 @@ pub fn transforms(degree: usize) -> Result<Vec<(String, Timed<'static>)>, Failur
         let operator = operator(degree, q)?;
         let forward = |row: &mut [u64]| operator.forward(row);
         let row = checked(degree, q, forward, |row| operator.backward(row), "fhe-math")?;
-        let (mut a, mut b, inverse) = (row.clone(), row, operator.clone());
+        let (mut a, mut b, inverse) = (Row::new(&row), Row::new(&row), operator.clone());
         all.push((
             name("fhe-math", "forward"),
             Timed::new(
                 move || {
-                    operator.forward(&mut a);
+                    operator.forward(a.residues());
                     Ok(())
                 },
                 1,
@@ -76,7 +100,7 @@ pub fn transforms(degree: usize) -> Result<Vec<(String, Timed<'static>)>, Failur
             name("fhe-math", "inverse"),
             Timed::new(
                 move || {
-                    inverse.backward(&mut b);
+                    inverse.backward(b.residues());
                     Ok(())
                 },
                 1,
