@@ -4,8 +4,8 @@ use crate::{Error, Result};
 
 /// An odd modulus of at most [`Modulus::MAX_BITS`] bits with its Barrett constant.
 ///
-/// These are the plain, obviously correct operations: host-side precomputation and the oracle use them, and fast
-/// kernels are compared with them.
+/// These are the plain, obviously correct operations: host-side precomputation, shares of keys and the oracle use them, and
+/// fast kernels are compared with them. None but [`pow`](Self::pow) and [`inverse`](Self::inverse) branches on a value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Modulus {
     value: u64,
@@ -52,33 +52,37 @@ impl Modulus {
         let middle = x0 * m1 + ((x0 * m0) >> 64);
         let carry = x1 * m0 + (middle as u64 as u128);
         let quotient = x1 * m1 + (middle >> 64) + (carry >> 64);
-        let mut r = (x as u64).wrapping_sub((quotient as u64).wrapping_mul(self.value));
-        while r >= self.value {
-            r -= self.value;
-        }
-        r
+        let r = (x as u64).wrapping_sub((quotient as u64).wrapping_mul(self.value));
+        self.reduce_once(self.reduce_once(r))
+    }
+
+    /// `x - q` where that is not negative, else `x`.
+    const fn reduce_once(self, x: u64) -> u64 {
+        let (difference, negative) = x.overflowing_sub(self.value);
+        difference.wrapping_add(self.value & mask(negative))
     }
 
     /// The residue of a signed integer.
     pub const fn reduce_signed(self, x: i128) -> u64 {
         let r = self.reduce(x.unsigned_abs());
-        if x < 0 { self.negate(r) } else { r }
+        let negative = mask(x < 0);
+        (r & !negative) | (self.negate(r) & negative)
     }
 
     /// `a + b mod q` for canonical `a`, `b`.
     pub const fn add(self, a: u64, b: u64) -> u64 {
-        let sum = a + b;
-        if sum >= self.value { sum - self.value } else { sum }
+        self.reduce_once(a + b)
     }
 
     /// `a - b mod q` for canonical `a`, `b`.
     pub const fn sub(self, a: u64, b: u64) -> u64 {
-        if a >= b { a - b } else { a + self.value - b }
+        let (difference, negative) = a.overflowing_sub(b);
+        difference.wrapping_add(self.value & mask(negative))
     }
 
     /// `-a mod q` for canonical `a`.
     pub const fn negate(self, a: u64) -> u64 {
-        if a == 0 { 0 } else { self.value - a }
+        self.reduce_once(self.value - a)
     }
 
     /// `a * b mod q` for any words `a`, `b`.
@@ -106,7 +110,7 @@ impl Modulus {
 
     /// The representative of a canonical residue in `(-q/2, q/2]`; `q` is odd, so there are no ties.
     pub const fn centre(self, a: u64) -> i64 {
-        if a > self.value / 2 { a as i64 - self.value as i64 } else { a as i64 }
+        (a as i64).wrapping_sub((self.value & mask(a > self.value / 2)) as i64)
     }
 
     /// `floor(b * 2^64 / q)` for canonical `b`: the constant of Shoup's multiplication by `b`
@@ -114,6 +118,11 @@ impl Modulus {
     pub const fn shoup(self, b: u64) -> u64 {
         (((b as u128) << 64) / self.value as u128) as u64
     }
+}
+
+/// All ones or none.
+const fn mask(bit: bool) -> u64 {
+    (bit as u64).wrapping_neg()
 }
 
 #[cfg(test)]
@@ -140,6 +149,21 @@ mod tests {
         assert_eq!(q.reduce_signed(i128::MIN), q.negate(q.reduce(1 << 127)));
         assert_eq!((q.centre(48), q.centre(49)), (48, -48));
         assert_eq!(q.mul(q.inverse(42), 42), 1);
+    }
+
+    #[test]
+    fn sums_and_differences_at_the_edges() {
+        for q in [3u64, 97, (1 << 60) - 93] {
+            let modulus = Modulus::new(q).unwrap();
+            for a in [0, 1, q / 2, q / 2 + 1, q - 1] {
+                assert_eq!(modulus.negate(a), (q - a) % q);
+                assert_eq!(i128::from(modulus.centre(a)).rem_euclid(i128::from(q)), i128::from(a));
+                for b in [0, 1, q / 2, q / 2 + 1, q - 1] {
+                    assert_eq!(modulus.add(a, b), (a + b) % q, "{a} + {b} mod {q}");
+                    assert_eq!(modulus.sub(a, b), (a + q - b) % q, "{a} - {b} mod {q}");
+                }
+            }
+        }
     }
 
     #[test]
