@@ -6,5 +6,10 @@ use arras::cli::program::Arguments;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    Arguments::parse().run()
+    let arguments = Arguments::parse();
+    #[cfg(unix)]
+    if let Err(error) = arguments.settle_threads() {
+        return arras::cli::finish(Err(error));
+    }
+    arguments.run()
 }

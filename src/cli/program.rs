@@ -95,7 +95,42 @@ enum DocsKind {
     Completions,
 }
 
+/// Where the tensor library finds the numbers of threads of its two pools: there, once, and nowhere else.
+const POOLS: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
+
 impl Arguments {
+    /// Sees to it that `--threads` holds for the tensor library, too: starts the program anew where the environment says
+    /// something else. To be called before anything else.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    #[cfg(unix)]
+    pub fn settle_threads(&self) -> Result<()> {
+        use std::os::unix::process::CommandExt as _;
+        let wanted: Vec<_> = self.pools().into_iter().filter(|(name, count)| !is_set(name, count)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let program = std::env::current_exe().context("--threads: finding this program")?;
+        // Returns only if it fails.
+        Err(std::process::Command::new(program).args(std::env::args_os().skip(1)).envs(wanted).exec())
+            .context("--threads: starting this program anew")
+    }
+
+    /// What the environment has to say for the command.
+    #[cfg(unix)]
+    fn pools(&self) -> Vec<(&'static str, String)> {
+        let all = |count: usize| POOLS.map(|name| (name, count.to_string())).to_vec();
+        match (self.common.threads, &self.command) {
+            (0, Command::Bench(_)) => all(1),
+            // Element by element its small models gain nothing from a second thread, and threads that spin take ten times as long
+            // wherever another process wants their core.
+            (0, Command::Audit(_)) if std::env::var_os(POOLS[1]).is_none() => vec![(POOLS[1], "1".into())],
+            (0, _) => Vec::new(),
+            (count, _) => all(count),
+        }
+    }
+
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         start(&self.common);
@@ -127,6 +162,11 @@ impl Arguments {
             Command::Docs(command) => command.run(),
         })
     }
+}
+
+#[cfg(unix)]
+fn is_set(name: &str, value: &str) -> bool {
+    std::env::var(name).is_ok_and(|found| found == value)
 }
 
 impl Docs {
