@@ -337,12 +337,11 @@ impl Positions {
 /// let mut words = [0; 16];
 /// words[8] = 1;
 /// let mut x: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 1)?;
-/// let mut values: Poly<Cpu, Evaluation> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 1)?;
 /// cpu.upload(&queue, &mut x.view_mut(), &words)?;
-/// cpu.ntt(&queue, &tables, &mut values.view_mut(), Input::From(x.view()))?;
-/// let factor = values.view();
-/// let mut square: Poly<Cpu, Evaluation> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 1)?;
-/// cpu.multiply(&queue, &tables, &mut square.view_mut(), factor.clone().into(), &factor)?;
+/// let mut x: Poly<Cpu, Evaluation> = x.retag();
+/// cpu.ntt(&queue, &tables, &mut x.view_mut(), Input::InPlace)?;
+/// let mut square = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 1)?;
+/// cpu.multiply(&queue, &tables, &mut square.view_mut(), Input::From(x.view()), &x.view())?;
 /// let mut square = square.retag();
 /// cpu.intt(&queue, &tables, &mut square.view_mut(), Input::InPlace)?;
 /// cpu.download(&queue, &square.view(), &mut words)?;
