@@ -6,6 +6,24 @@ use arras_rns::{Domain, LimbSet, Poly};
 use crate::{Params, Result};
 
 /// A backend, a queue on it, and tables for one parameter set: what every operation needs.
+///
+/// ```
+/// use arras_ckks::{Context, Params};
+/// use arras_cpu::Cpu;
+/// use arras_rns::{Coefficient, Poly};
+/// # use arras_ckks::{Security, Spec};
+///
+/// # let moduli = arras_rns::prime::ntt_primes(45, 64, 3, &[])?;
+/// # let spec =
+/// #     Spec { degree: 64, moduli, special: vec![], digits: 1, scale_bits: 40, security: Security::Unchecked };
+/// # let params = Params::insecure(spec)?;
+/// let context = Context::new(Cpu::sequential(), params)?;
+/// // Room for three polynomials with the limbs of level 1.
+/// let limbs = context.params().limbs_at(1);
+/// let poly: Poly<Cpu, Coefficient> = context.allocate(limbs, 3)?;
+/// assert_eq!(poly.extent().words(), 3 * 2 * 64);
+/// # Ok::<(), arras_ckks::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Context<B: Backend> {
     params: Params,

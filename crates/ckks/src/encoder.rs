@@ -127,6 +127,28 @@ fn integers<B: Backend>(context: &Context<B>, plaintext: &Plaintext<B>) -> Resul
 
 /// Encodes N/2 complex numbers into the slots of a polynomial: slot j is its value at `zeta^(generator^j)` with
 /// `zeta = exp(i pi / N)`, so that products act slot by slot and the automorphism `X -> X^generator` rotates the slots.
+///
+/// ```
+/// use arras_ckks::Slots;
+/// use arras_ckks::encoder::SlotEncoder;
+/// use arras_ckks::fft::Complex;
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+///
+/// # let q = arras_rns::prime::ntt_primes(45, 64, 4, &[])?;
+/// # let (moduli, special) = (q[1..].to_vec(), vec![q[0]]);
+/// # let spec = Spec { degree: 64, moduli, special, digits: 3, scale_bits: 40, security: Security::Unchecked };
+/// # let context = Context::new(Cpu::sequential(), Params::insecure(spec)?)?;
+/// let encoder = SlotEncoder::new(64, Slots::GENERATOR)?;
+/// let numbers: Vec<Complex> = (0..32).map(|j| Complex::new(f64::from(j), 0.5)).collect();
+/// let scale = context.params().scale();
+/// let plaintext = encoder.encode(&context, &numbers, encoder.slots(), scale, 2)?;
+/// let decoded = encoder.decode(&context, &plaintext)?;
+/// // Rounded at scale 2^40.
+/// let errors = decoded.iter().zip(&numbers).map(|(&a, &b)| (a - b).re.hypot((a - b).im));
+/// assert!(errors.fold(0.0, f64::max) < 1e-10);
+/// # Ok::<(), arras_ckks::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SlotEncoder {
     group: Slots,

@@ -6,6 +6,15 @@ use arras_wire::frame::Fingerprint;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A refused operation.
+///
+/// ```
+/// use arras_ckks::{Error, Slots};
+///
+/// let refused = Slots::new(64, Slots::GENERATOR)?.element(40).unwrap_err();
+/// assert!(matches!(refused, Error::Rotation { steps: 40, slots: 32 }));
+/// assert_eq!(refused.to_string(), "rotation by 40 is beyond the 32 slots");
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

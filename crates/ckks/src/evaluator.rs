@@ -23,6 +23,39 @@ use crate::{Ciphertext, Context, Error, Plaintext, Result, Slots, Workspace};
 const SCALE_TOLERANCE: f64 = 1.0 / (1u64 << 40) as f64;
 
 /// Public operations of one [`Context`].
+///
+/// ```
+/// use arras_ckks::evaluator::Evaluator;
+/// # use arras_ckks::Slots;
+/// # use arras_ckks::encoder::SlotEncoder;
+/// # use arras_ckks::fft::Complex;
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let q = arras_rns::prime::ntt_primes(45, 64, 4, &[])?;
+/// # let (moduli, special) = (q[1..].to_vec(), vec![q[0]]);
+/// # let spec = Spec { degree: 64, moduli, special, digits: 3, scale_bits: 40, security: Security::Unchecked };
+/// # let context = Context::new(Cpu::sequential(), Params::insecure(spec)?)?;
+/// # let secret = SecretKey::generate(context.params())?;
+/// # let cipher = Cipher::new(&context, &secret)?;
+/// # let (encoder, scale) = (SlotEncoder::new(64, Slots::GENERATOR)?, context.params().scale());
+/// # let numbers: Vec<Complex> = (0..32).map(|j| Complex::new(f64::from(j), 0.0)).collect();
+/// # let x = cipher.encrypt(&encoder.encode(&context, &numbers, 32, scale, 2)?)?;
+/// // `x` encrypts j in slot j, at level 2 and scale 2^40.
+/// let half = encoder.encode(&context, &[Complex::new(0.5, 0.0); 32], 32, scale, 2)?;
+/// let evaluator = Evaluator::new(&context);
+/// let product = evaluator.multiply_plain(&evaluator.add(&x, &x)?, &half)?;
+/// let product = evaluator.rescale(&product)?;
+/// assert_eq!(product.level(), 1);
+/// let decrypted = encoder.decode(&context, &cipher.decrypt(&product)?)?;
+/// assert!((decrypted[3].re - 3.0).abs() < 1e-6);
+///
+/// // The prime that was divided away has 45 bits.
+/// let refused = evaluator.add(&product, &x).unwrap_err();
+/// assert_eq!(refused.to_string(), "add: scales 2^35.000 and 2^40.000 differ");
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Evaluator<'c, B: Backend> {
     context: &'c Context<B>,

@@ -10,6 +10,15 @@ use std::ops::{Add, Mul, Sub};
 use pulp::{Arch, Simd, WithSimd};
 
 /// A complex number.
+///
+/// ```
+/// use arras_ckks::fft::Complex;
+///
+/// let i = Complex::unit(1, 4);
+/// assert_eq!(i, Complex::new(0.0, 1.0));
+/// assert_eq!(i * i, Complex::new(-1.0, 0.0));
+/// assert_eq!((i + Complex::new(2.0, 0.0)).conjugate().scale(0.5), Complex::new(1.0, -0.5));
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Complex {
     /// Real part.

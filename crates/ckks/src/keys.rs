@@ -18,6 +18,29 @@ pub const RELINEARISATION: usize = 0;
 /// A gadget encryption of another secret s' under s, as it is made and sent: digit i is
 /// `(P g_i s' + e_i - a_i s, a_i)`, where `g_i` is 1 modulo the primes of digit i and 0 modulo the others. For Galois
 /// element g, s' is `s(X^g)`; for relinearisation it is `s^2`.
+///
+/// ```
+/// use arras_ckks::bytes::{decode_switching_key, encode_switching_key};
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let q = arras_rns::prime::ntt_primes(45, 64, 4, &[])?;
+/// # let (moduli, special) = (q[1..].to_vec(), vec![q[0]]);
+/// # let spec = Spec { degree: 64, moduli, special, digits: 3, scale_bits: 40, security: Security::Unchecked };
+/// # let context = Context::new(Cpu::sequential(), Params::insecure(spec)?)?;
+/// # let secret = SecretKey::generate(context.params())?;
+/// # let cipher = Cipher::new(&context, &secret)?;
+/// // For X -> X^5, up to level 1: a polynomial for each of two digits, over two primes and the special one.
+/// let key = cipher.galois_key(5, 1)?;
+/// assert_eq!((key.element(), key.level()), (5, 1));
+/// assert_eq!((key.body().batch(), key.body().limbs().len()), (2, 3));
+///
+/// let bytes = encode_switching_key(&context, &key)?;
+/// let received = decode_switching_key(&context, &bytes)?;
+/// assert_eq!((received.element(), received.seed()), (5, key.seed()));
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SwitchingKey<B: Backend> {
     fingerprint: Fingerprint,
@@ -163,6 +186,39 @@ pub fn mask_labels(seed: Seed, element: usize, digits: usize) -> Vec<SeedLabel> 
 }
 
 /// Keys of one parameter set, prepared for a backend. Each is added by itself.
+///
+/// ```
+/// use arras_ckks::evaluator::Evaluator;
+/// use arras_ckks::{EvaluationKeys, Workspace};
+/// # use arras_ckks::Slots;
+/// # use arras_ckks::encoder::SlotEncoder;
+/// # use arras_ckks::fft::Complex;
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let q = arras_rns::prime::ntt_primes(45, 64, 4, &[])?;
+/// # let (moduli, special) = (q[1..].to_vec(), vec![q[0]]);
+/// # let spec = Spec { degree: 64, moduli, special, digits: 3, scale_bits: 40, security: Security::Unchecked };
+/// # let context = Context::new(Cpu::sequential(), Params::insecure(spec)?)?;
+/// # let secret = SecretKey::generate(context.params())?;
+/// # let cipher = Cipher::new(&context, &secret)?;
+/// # let (encoder, scale) = (SlotEncoder::new(64, Slots::GENERATOR)?, context.params().scale());
+/// # let numbers: Vec<Complex> = (0..32).map(|j| Complex::new(f64::from(j), 0.0)).collect();
+/// # let x = cipher.encrypt(&encoder.encode(&context, &numbers, 32, scale, 2)?)?;
+/// let evaluator = Evaluator::new(&context);
+/// let by_one = evaluator.slots().element(1)?;
+/// let keys = EvaluationKeys::from_keys(&context, &cipher.galois_keys(&[by_one], 2)?)?;
+/// let mut workspace = Workspace::new(&context, 2..=2, 1)?;
+/// // `x` encrypts j in slot j.
+/// let turned = evaluator.rotate(&x, 1, &keys, &mut workspace)?;
+/// let decrypted = encoder.decode(&context, &cipher.decrypt(&turned)?)?;
+/// assert!((decrypted[3].re - 4.0).abs() < 1e-6);
+///
+/// let refused = evaluator.rotate(&x, 2, &keys, &mut workspace).unwrap_err();
+/// assert!(refused.to_string().ends_with("no key for the Galois element 25 (rotation by 2)"));
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct EvaluationKeys<B: Backend> {
     params: Params,

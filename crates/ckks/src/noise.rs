@@ -39,6 +39,19 @@ pub fn gadget(params: &Params, level: usize) -> f64 {
 }
 
 /// The noise of a ciphertext: variances of a coefficient of the error, in units of 1, and the scale at which it is seen.
+///
+/// ```
+/// use arras_ckks::Noise;
+///
+/// // A fresh ciphertext times an encoded plaintext, messages near 1, divided by a prime near the scale.
+/// let (degree, scale) = (8192, 2f64.powi(40));
+/// let fresh = Noise::encrypted(degree, scale);
+/// let product = fresh.times(1.0, Noise::encoded(degree, scale), 1.0).rescaled(scale);
+/// assert_eq!(product.scale(), scale);
+/// assert!(product.deviation() > fresh.deviation());
+/// // But for a chance of one in a billion, no slot is further off.
+/// assert!(product.bound(degree / 2, 1e-9) < 1e-7);
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Noise {
     degree: usize,

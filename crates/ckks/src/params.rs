@@ -8,6 +8,8 @@ use arras_wire::frame::Fingerprint;
 use crate::{Error, Result, Security, bytes};
 
 /// What a parameter set is made of.
+///
+/// See the example of [`Params`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Spec {
     /// Ring degree N, a power of two.
@@ -25,6 +27,23 @@ pub struct Spec {
 }
 
 /// A validated parameter set. Cheap to clone.
+///
+/// ```
+/// use arras_ckks::{Params, Security, Spec};
+/// use arras_rns::prime::ntt_primes;
+///
+/// // Three primes in a digit each, and a special prime that is no smaller.
+/// let primes = ntt_primes(50, 8192, 4, &[])?;
+/// let (special, moduli) = (vec![primes[0]], primes[1..].to_vec());
+/// let security = Security::Classical128;
+/// let spec = Spec { degree: 8192, moduli, special, digits: 3, scale_bits: 40, security };
+/// let params = Params::new(spec.clone())?;
+/// assert_eq!((params.max_level(), params.digit_limbs().len()), (2, 3));
+///
+/// let refused = Params::new(Spec { degree: 4096, ..spec }).unwrap_err();
+/// assert!(refused.to_string().starts_with("parameters: log2(QP) = 200.0 at degree 4096 exceeds 106"));
+/// # Ok::<(), arras_ckks::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Params(Arc<Inner>);
 

@@ -6,6 +6,28 @@ use crate::sampling::{Sampler, noise, ternary_polynomials};
 use crate::{Ciphertext, Context, Plaintext, Result, bytes};
 
 /// A public encryption key: an encryption of zero under the secret key, at the highest level.
+///
+/// ```
+/// use arras_ckks::PublicKey;
+/// use arras_ckks::encoder::{decode_coefficients, encode_coefficients};
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let q = arras_rns::prime::ntt_primes(45, 64, 4, &[])?;
+/// # let (moduli, special) = (q[1..].to_vec(), vec![q[0]]);
+/// # let spec = Spec { degree: 64, moduli, special, digits: 3, scale_bits: 40, security: Security::Unchecked };
+/// # let context = Context::new(Cpu::sequential(), Params::insecure(spec)?)?;
+/// # let secret = SecretKey::generate(context.params())?;
+/// # let cipher = Cipher::new(&context, &secret)?;
+/// // The owner of the secret publishes a key, with which others encrypt.
+/// let bytes = cipher.public_key()?.to_bytes(&context)?;
+/// let key = PublicKey::from_bytes(&context, &bytes)?;
+/// let encrypted = key.encrypt(&context, &encode_coefficients(&context, &[1.5, -2.0], 2, 40, 2)?)?;
+/// let decrypted = decode_coefficients(&context, &cipher.decrypt(&encrypted)?, 2)?;
+/// assert!((decrypted[0] - 1.5).abs() < 1e-6 && (decrypted[1] + 2.0).abs() < 1e-6);
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PublicKey<B: Backend>(Ciphertext<B>);
 

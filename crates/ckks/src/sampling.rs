@@ -12,6 +12,19 @@ use crate::{Context, Error, Result};
 
 /// A ChaCha20 stream keyed with 256 bits from the operating system. Make a fresh one for every key generation and every
 /// encryption call. It is wiped when dropped.
+///
+/// ```
+/// use arras_ckks::sampling::Sampler;
+///
+/// let mut sampler = Sampler::from_os()?;
+/// let mut noise = [0i8; 1000];
+/// sampler.noise(&mut noise, |e| e);
+/// assert!(noise.iter().all(|e| (-21..=21).contains(e)));
+/// // Whoever has the key of a stream has its values.
+/// let key = sampler.bytes();
+/// assert_eq!(Sampler::from_key(&key).uniform(40), Sampler::from_key(&key).uniform(40));
+/// # Ok::<(), arras_ckks::Error>(())
+/// ```
 pub struct Sampler(ChaCha20Rng);
 
 impl std::fmt::Debug for Sampler {

@@ -2,6 +2,16 @@
 
 /// The policy a parameter set is checked against. All bounds hold for uniform ternary secrets and an error of standard
 /// deviation 3.19 or more, against classical attacks.
+///
+/// ```
+/// use arras_ckks::Security;
+///
+/// // Bits of Q and P together.
+/// assert_eq!(Security::Classical128.limit(8192), Some(214));
+/// assert_eq!(Security::Classical256.limit(8192), Some(114));
+/// // No modulus is secure at this degree.
+/// assert_eq!(Security::Classical128.limit(1024), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Security {

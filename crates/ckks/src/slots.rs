@@ -6,6 +6,17 @@ use crate::{Error, Params, Result};
 
 /// The group of the slots of a ring: slot j is the value at `zeta^(generator^j)`, so that the automorphism
 /// `X -> X^(generator^r)` brings slot j + r to slot j.
+///
+/// ```
+/// use arras_ckks::Slots;
+///
+/// let slots = Slots::new(64, Slots::GENERATOR)?;
+/// assert_eq!(slots.count(), 32);
+/// // Rotations by 1 and -1 are X -> X^5 and X -> X^77: 5 * 77 is 1 modulo 128.
+/// assert_eq!((slots.element(1)?, slots.element(-1)?), (5, 77));
+/// assert_eq!((slots.rotation(25), slots.rotation(slots.conjugation())), (Some(2), None));
+/// # Ok::<(), arras_ckks::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slots {
     degree: usize,

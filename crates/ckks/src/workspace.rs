@@ -14,6 +14,38 @@ use crate::{Ciphertext, Context, Error, Result};
 /// primes, and memory for extended digits. Owned by the caller and made for stated levels and batches; nothing is added to
 /// it later. At a level with L primes in d digits and k special primes it holds `(d + 4) (L + k) + 6 L` rows per ciphertext
 /// of the batch.
+///
+/// ```
+/// use arras_ckks::evaluator::Evaluator;
+/// use arras_ckks::{EvaluationKeys, Workspace};
+/// # use arras_ckks::Slots;
+/// # use arras_ckks::encoder::SlotEncoder;
+/// # use arras_ckks::fft::Complex;
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let q = arras_rns::prime::ntt_primes(45, 64, 4, &[])?;
+/// # let (moduli, special) = (q[1..].to_vec(), vec![q[0]]);
+/// # let spec = Spec { degree: 64, moduli, special, digits: 3, scale_bits: 40, security: Security::Unchecked };
+/// # let context = Context::new(Cpu::sequential(), Params::insecure(spec)?)?;
+/// # let secret = SecretKey::generate(context.params())?;
+/// # let cipher = Cipher::new(&context, &secret)?;
+/// # let (encoder, scale) = (SlotEncoder::new(64, Slots::GENERATOR)?, context.params().scale());
+/// # let numbers: Vec<Complex> = (0..32).map(|j| Complex::new(f64::from(j), 0.0)).collect();
+/// # let x = cipher.encrypt(&encoder.encode(&context, &numbers, 32, scale, 2)?)?;
+/// let mut workspace = Workspace::new(&context, 1..=2, 4)?;
+/// assert_eq!((workspace.levels(), workspace.batch()), (1..=2, 4));
+///
+/// let evaluator = Evaluator::new(&context);
+/// let keys = EvaluationKeys::from_keys(&context, &[cipher.relinearisation_key(2)?])?;
+/// // `x` encrypts j in slot j.
+/// let square = evaluator.relinearise(&evaluator.square(&x)?, &keys, &mut workspace)?;
+/// let square = evaluator.rescale_with(&square, &mut workspace)?;
+/// let decrypted = encoder.decode(&context, &cipher.decrypt(&square)?)?;
+/// assert!((decrypted[3].re - 9.0).abs() < 1e-6);
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Workspace<B: Backend> {
     fingerprint: Fingerprint,

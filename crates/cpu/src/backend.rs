@@ -18,6 +18,8 @@ use crate::switching;
 use crate::tables::{Converter, Matrix, Prepared, Tables};
 
 /// How to set up a [`Cpu`].
+///
+/// See the example of [`Cpu`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CpuOptions {
     /// Number of threads; 0 takes one per core, 1 stays on the calling thread.
@@ -34,6 +36,20 @@ impl Default for CpuOptions {
 }
 
 /// The CPU as a backend.
+///
+/// ```
+/// use arras_cpu::{Cpu, CpuOptions, Path};
+/// use arras_rns::Backend;
+///
+/// // The fastest path on the calling thread, and plain Rust on two threads: the same words.
+/// let fast = Cpu::with(CpuOptions::default())?;
+/// assert_eq!((fast.threads(), fast.path()), (1, Path::detect()));
+/// let portable = Cpu::with(CpuOptions { threads: 2, path: Some(Path::Portable) })?;
+/// assert_eq!((portable.threads(), portable.name()), (2, "cpu (portable)".to_owned()));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
+///
+/// Products of polynomials: the example of [`Backend`].
 #[derive(Clone, Debug)]
 pub struct Cpu {
     queue: Queue,

@@ -12,6 +12,25 @@ use crate::simd;
 use crate::tables::{Converter, Factor, Matrix, Tables, Terms, Twiddles};
 
 /// The row kernels of one limb. Rows are canonical on entry and on return, and as long as the degree unless said otherwise.
+///
+/// ```
+/// use arras_cpu::Path;
+/// use arras_cpu::tables::Tables;
+/// # use arras_rns::Ring;
+///
+/// # let ring = Ring::new(16, &[97])?;
+/// let tables = Tables::new(&ring, Path::detect())?;
+/// let limb = tables.limb(0);
+/// // X^8 squared is X^16, which is -1.
+/// let mut row = [0; 16];
+/// row[8] = 1;
+/// limb.ntt(&mut row);
+/// let values = row;
+/// limb.multiply(&mut row, None, &values);
+/// limb.intt(&mut row);
+/// assert_eq!((row[0], &row[1..]), (96, &[0; 15][..]));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct LimbTable {
     /// The modulus.
@@ -264,6 +283,19 @@ impl LimbTable {
 
 /// [`portable::trim`] without a division: `x 2^bits - (x 2^bits mod q)` is a multiple of q, so multiplying by the inverse
 /// of q modulo 2^64 divides it.
+///
+/// ```
+/// use arras_cpu::kernels::Trimmer;
+/// use arras_cpu::portable;
+/// use arras_rns::Modulus;
+///
+/// let q = Modulus::new(97)?;
+/// let trimmer = Trimmer::new(q, 4);
+/// assert_eq!(trimmer.trim(24), 4); // 24 / 97 in sixteenths
+/// assert_eq!(trimmer.trim(96), 0); // 16 sixteenths, modulo 2^4
+/// assert!((0..97).all(|x| trimmer.trim(x) == portable::trim(x, 4, q)));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Trimmer {
     modulus: Modulus,
@@ -290,6 +322,8 @@ impl Trimmer {
 }
 
 /// The second step of base conversions, from [digits](LimbTable::digits) to other limbs.
+///
+/// See the example of [`Converter`], whose second step this is.
 #[derive(Clone, Copy, Debug)]
 pub struct Weighing<'a> {
     tables: &'a Tables,

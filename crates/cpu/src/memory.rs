@@ -14,6 +14,17 @@ use bytemuck::{Pod, Zeroable};
 struct Line([u64; 8]);
 
 /// A stretch of host memory, aligned to 64 bytes.
+///
+/// ```
+/// use arras_cpu::memory::Buffer;
+///
+/// let mut buffer = Buffer::new(100).ok_or("no memory")?;
+/// assert_eq!(buffer.as_slice(), [0; 100]);
+/// assert!(buffer.as_mut_slice().as_ptr().addr().is_multiple_of(64));
+/// // Its contents may be secret, and are not shown.
+/// assert_eq!(format!("{buffer:?}"), "Buffer(100 words)");
+/// # Ok::<(), &str>(())
+/// ```
 pub struct Buffer {
     lines: Vec<Line>,
     words: usize,

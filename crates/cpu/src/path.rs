@@ -5,6 +5,20 @@ use std::fmt;
 use arras_rns::{Error, Result};
 
 /// An instruction set. All paths give the same words.
+///
+/// ```
+/// use arras_cpu::Path;
+///
+/// // In ascending order of speed; every processor has the first.
+/// let paths: Vec<Path> = Path::available().collect();
+/// assert_eq!((paths[0], paths.last()), (Path::Portable, Some(&Path::detect())));
+/// assert!(paths.iter().all(|path| path.check().is_ok()));
+///
+/// assert_eq!("avx512-ifma".parse::<Path>()?, Path::Ifma);
+/// let refused = "sse".parse::<Path>().unwrap_err();
+/// assert!(refused.to_string().starts_with(r#"path: name is "sse", expected"#));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Path {
     /// Plain Rust, on every processor: the oracle.

@@ -6,6 +6,18 @@ use arras_rns::{Error, Result};
 use rayon::ThreadPool;
 
 /// Work on this queue is done when a call returns.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arras_cpu::{Cpu, Queue};
+///
+/// // The threads of the caller do the work.
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
+/// let queue = Queue::with_pool(Arc::new(pool));
+/// assert_eq!(Cpu::on(queue).threads(), 2);
+/// # Ok::<(), rayon::ThreadPoolBuildError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Queue {
     pool: Option<Arc<ThreadPool>>,

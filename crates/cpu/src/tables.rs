@@ -9,6 +9,19 @@ use crate::memory::Buffer;
 use crate::path::Path;
 
 /// A constant factor with its Shoup quotient `floor(value * 2^64 / q)`.
+///
+/// ```
+/// use arras_cpu::tables::Factor;
+/// use arras_rns::Modulus;
+///
+/// let q = Modulus::new(97)?;
+/// let factor = Factor::new(q, 50);
+/// // Any word may be multiplied; the product is below 2 q.
+/// let product = factor.mul_lazy(u64::MAX, 97);
+/// assert!(product < 2 * 97);
+/// assert_eq!(product % 97, q.mul(u64::MAX, 50));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Factor {
     /// The factor, canonical.
@@ -32,6 +45,20 @@ impl Factor {
 }
 
 /// Factors of the portable transforms of one limb.
+///
+/// ```
+/// use arras_cpu::portable;
+/// use arras_cpu::tables::Twiddles;
+/// use arras_rns::Ring;
+///
+/// let ring = Ring::new(16, &[97])?;
+/// let twiddles = Twiddles::new(&ring, 0);
+/// let mut row: [u64; 16] = std::array::from_fn(|i| i as u64);
+/// portable::ntt(&mut row, &twiddles);
+/// portable::intt(&mut row, &twiddles);
+/// assert_eq!(row, std::array::from_fn(|i| i as u64));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Twiddles {
     /// The modulus.
@@ -60,6 +87,8 @@ impl Twiddles {
 }
 
 /// Tables for a ring: one [`LimbTable`] per prime.
+///
+/// See the example of [`LimbTable`].
 #[derive(Debug)]
 pub struct Tables {
     ring: Ring,
@@ -78,6 +107,9 @@ impl Tables {
     }
 
     /// The table of a limb.
+    ///
+    /// # Panics
+    /// If the ring has no such limb.
     pub fn limb(&self, limb: usize) -> &LimbTable {
         &self.limbs[limb]
     }
@@ -90,6 +122,21 @@ impl RingTables for Tables {
 }
 
 /// Constants of one base conversion.
+///
+/// ```
+/// use arras_cpu::{Cpu, kernels};
+/// use arras_rns::{Backend, LimbSet, Ring};
+///
+/// let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97, 193])?);
+/// let queue = cpu.queue()?;
+/// let tables = cpu.tables(&queue, &ring)?;
+/// let converter = cpu.converter(&queue, &tables, LimbSet::single(1), LimbSet::single(0))?;
+/// // Residues modulo 193 are those of centred integers: 192 stands for -1.
+/// let (from, mut to) = ([192; 16], [0; 16]);
+/// kernels::base_convert(&tables, &mut [&mut to], &[&from], &converter);
+/// assert_eq!(to, [97 - 1; 16]);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Converter {
     source: LimbSet,
@@ -152,6 +199,25 @@ const CHUNK: usize = 8;
 
 /// Prepared polynomials, `[limb][N / chunk][entry][chunk]`: a product with several of them reads one stretch of memory
 /// from end to end, where rows would be a power of two apart and compete for the same lines of a cache.
+///
+/// ```
+/// use arras_cpu::Path;
+/// use arras_cpu::memory::Buffer;
+/// use arras_cpu::tables::{Prepared, Tables};
+/// use arras_rns::poly::Extent;
+/// # use arras_rns::Ring;
+///
+/// # let ring = Ring::new(16, &[97])?;
+/// let tables = Tables::new(&ring, Path::Portable)?;
+/// let extent = Extent { batch: 2, limbs: ring.limbs(), degree: 16 };
+/// let room = Buffer::new(extent.words()).ok_or("no memory")?;
+/// let prepared = Prepared::new(room, extent, [[5; 16], [7; 16]].iter().map(|row| &row[..]));
+/// let mut out = [0; 16];
+/// // Limb 0 of both entries, from the first on.
+/// tables.limb(0).inner_product(&mut out, &[&[2; 16], &[3; 16]], prepared.terms(0, 0, 1));
+/// assert_eq!(out, [2 * 5 + 3 * 7; 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Prepared {
     buffer: Buffer,
@@ -183,6 +249,8 @@ impl Prepared {
 }
 
 /// Some of the polynomials of a [`Prepared`], modulo one limb.
+///
+/// See the example of [`Prepared`].
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// `[N / chunk][entry][chunk]`.
@@ -239,6 +307,22 @@ impl Multiplicands for Prepared {
 }
 
 /// An integer matrix, row by row.
+///
+/// ```
+/// use arras_cpu::Path;
+/// use arras_cpu::tables::{Matrix, Tables};
+/// # use arras_rns::Ring;
+///
+/// # let ring = Ring::new(16, &[97])?;
+/// let tables = Tables::new(&ring, Path::Portable)?;
+/// let matrix = Matrix::new(2, 2, &[1, 2, 3, -1]);
+/// let constants = tables.limb(0).matrix_constants(&matrix);
+/// let (mut first, mut second) = ([0; 16], [0; 16]);
+/// let out = &mut [&mut first[..], &mut second[..]];
+/// tables.limb(0).matrix_rows(out, &matrix, &constants, &[&[5; 16], &[7; 16]]);
+/// assert_eq!((first, second), ([5 + 2 * 7; 16], [3 * 5 - 7; 16]));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Matrix {
     pub(crate) rows: usize,

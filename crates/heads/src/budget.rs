@@ -49,6 +49,25 @@ pub const REPLY_BITS: std::ops::RangeInclusive<u32> = 24..=34;
 pub const HIDDEN_REPLY_BITS: std::ops::RangeInclusive<u32> = 24..=37;
 
 /// Integer weights of a head, and what they imply.
+///
+/// ```
+/// use arras_heads::{Budget, Preset};
+/// # use arras_heads::{Head, ModelCard};
+///
+/// # let (weight, bias) = (vec![0.5, -1.0, 0.25, 0.0, 3.0, -0.125], vec![1.0, -0.5]);
+/// # let classes = vec!["adenoma".to_owned(), "other".to_owned()];
+/// # let head = Head { weight, bias, classes, card: ModelCard::default() };
+/// let preset = Preset::named("linear")?;
+/// let budget = Budget::new(&head, &preset.params, preset.bounds)?;
+/// // The weights are rounded at a scale that no row within the bounds makes overflow.
+/// assert_eq!(budget.weights[0], (0.5 * f64::from(budget.weight_scale)).round_ties_even() as i64);
+/// assert!(budget.weight_scale > 1 << 20 && budget.logit_bound < 1e-3);
+///
+/// // Larger logits leave less room.
+/// let large = Head { weight: head.weight.iter().map(|w| 64.0 * w).collect(), ..head };
+/// assert!(Budget::new(&large, &preset.params, preset.bounds)?.weight_scale < budget.weight_scale);
+/// # Ok::<(), arras_heads::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Budget {
     /// `[C][D]` integer weights, row by row.

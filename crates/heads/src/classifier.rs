@@ -9,6 +9,28 @@ use crate::rotations::{RotationsPlan, Shape};
 use crate::{Error, Layout, LinearHead, Query, Reply, Result, RotationsHead, SlotsHead};
 
 /// A head on a backend, prepared for one layout, preset and pair of bounds.
+///
+/// ```
+/// use arras_heads::{Classifier, Layout, Preset};
+/// # use arras_ckks::Context;
+/// # use arras_cpu::Cpu;
+/// # use arras_heads::{Head, Mlp, Model, ModelCard};
+///
+/// # let classes = vec!["adenoma".to_owned(), "other".to_owned()];
+/// # let output =
+/// #     Head { weight: vec![1.0, -0.5, 0.25, 2.0], bias: vec![1.0, -0.5], classes, card: ModelCard::default() };
+/// # let model: Model =
+/// #     Mlp { weight: vec![0.5, -1.0, 0.25, 0.0, 1.0, -0.125], bias: vec![0.5, -1.0], output }.into();
+/// let preset = Preset::named("mlp")?;
+/// let context = Context::new(Cpu::sequential(), preset.params.clone())?;
+/// // This model has a hidden layer.
+/// let server = Classifier::new(&context, &model, Layout::Slots, preset.bounds, None)?;
+/// assert!(matches!(server, Classifier::Slots(_)));
+///
+/// let refused = Classifier::new(&context, &model, Layout::Dot, preset.bounds, None).unwrap_err();
+/// assert!(refused.to_string().contains("layout dot serves linear heads only"));
+/// # Ok::<(), arras_heads::Error>(())
+/// ```
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one for each server")]
 pub enum Classifier<'c, B: Backend> {

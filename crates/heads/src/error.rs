@@ -4,6 +4,15 @@
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A refused or failed operation.
+///
+/// ```
+/// use arras_heads::layout::Groups;
+/// use arras_heads::{Error, Layout};
+///
+/// let refused = Groups::new(Layout::Dot, 2048, 768, 0).unwrap_err();
+/// assert!(matches!(refused, Error::Count { found: 0, .. }));
+/// assert_eq!(refused.to_string(), "the number of images is 0, expected 1 to 1048576");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -31,6 +31,21 @@ pub const MAX_HEADER_BYTES: u64 = 16 << 20;
 pub const MAX_FILE_BYTES: u64 = (MAX_CLASSES * (MAX_DIMENSION + 1) * 8) as u64 + MAX_HEADER_BYTES + 8;
 
 /// A linear classifier: `logits = weight x + bias`. All numbers are finite, D and C at least one.
+///
+/// ```
+/// use arras_heads::{Head, ModelCard};
+///
+/// let head = Head {
+///     weight: vec![0.5, -1.0, 0.25, 0.0, 3.0, -0.125], // [2][3]
+///     bias: vec![1.0, -0.5],
+///     classes: vec!["adenoma".into(), "other".into()],
+///     card: ModelCard::default(),
+/// };
+/// assert_eq!(head.logits(&[4.0, 1.0, 4.0]), [3.0, 2.0]);
+/// let file = head.to_bytes("head.safetensors")?;
+/// assert_eq!(Head::from_bytes("head.safetensors", &file)?, head);
+/// # Ok::<(), arras_heads::head::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
     /// `[C][D]`, row-major: one row per class.
@@ -45,6 +60,23 @@ pub struct Head {
 
 /// What is known about the origin of a head. It holds no clock time and no path: the same data give the same
 /// bytes.
+///
+/// ```
+/// use arras_heads::ModelCard;
+/// # use arras_heads::Head;
+///
+/// # let (weight, bias) = (vec![0.5, -1.0, 0.25, 0.0, 3.0, -0.125], vec![1.0, -0.5]);
+/// # let classes = vec!["adenoma".to_owned(), "other".to_owned()];
+/// # let head = Head { weight, bias, classes, card: ModelCard::default() };
+/// let card = ModelCard { counts: vec![40, 60], l2: Some(0.5), ..ModelCard::default() };
+/// let file = Head { card: card.clone(), ..head.clone() }.to_bytes("head.safetensors")?;
+/// assert_eq!(Head::from_bytes("head.safetensors", &file)?.card, card);
+///
+/// let card = ModelCard { counts: vec![40], ..card };
+/// let refused = Head { card, ..head }.to_bytes("head.safetensors").unwrap_err();
+/// assert_eq!(refused.to_string(), "head.safetensors: card.counts: 1 entries for 2 classes");
+/// # Ok::<(), arras_heads::head::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelCard {

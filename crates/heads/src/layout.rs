@@ -29,6 +29,8 @@ use arras_wire::{Reader, Writer};
 use crate::{Error, Preset, Result};
 
 /// How images are laid out in polynomials.
+///
+/// See the example of [`Groups`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Layout {
@@ -76,6 +78,21 @@ pub(crate) const DOT_PIECE: usize = 256;
 pub(crate) const ROTATIONS_PIECE: usize = 4;
 
 /// How a query of some images is cut into polynomials. [`Groups::new`] makes it.
+///
+/// ```
+/// use arras_heads::layout::{Groups, Layout};
+///
+/// // Five images of 768 features: two to a polynomial, one after the other, or one polynomial per feature.
+/// let dot = Groups::new(Layout::Dot, 2048, 768, 5)?;
+/// let transposed = Groups::new(Layout::Transposed, 2048, 768, 5)?;
+/// let polynomials = |groups: Groups| groups.pieces().iter().map(|piece| piece.polynomials).sum::<usize>();
+/// assert_eq!((dot.images_per_polynomial(), polynomials(dot)), (2, 3));
+/// assert_eq!((transposed.images_per_polynomial(), polynomials(transposed)), (2048, 768));
+///
+/// let refused = Groups::new(Layout::Dot, 2048, 4096, 5).unwrap_err();
+/// assert_eq!(refused.to_string(), "the number of features is 4096, expected 1 to 2048");
+/// # Ok::<(), arras_heads::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Groups {
@@ -90,6 +107,21 @@ pub struct Groups {
 }
 
 /// A part of a query that is encrypted, computed on and answered as one batch.
+///
+/// ```
+/// use arras_heads::layout::{Groups, Layout};
+///
+/// // Two full polynomials, and one with the fifth image alone.
+/// let groups = Groups::new(Layout::Dot, 2048, 768, 5)?;
+/// let pieces = groups.pieces();
+/// let shapes: Vec<_> =
+///     pieces.iter().map(|piece| (piece.first_image, piece.images, piece.polynomials)).collect();
+/// assert_eq!(shapes, [(0, 4, 2), (4, 1, 1)]);
+/// // The logit of image 1 and class 0: reply polynomial 0, the second of the coefficients that are sent.
+/// assert_eq!(groups.locate(&pieces[0], 1, 0), (0, 1));
+/// assert_eq!(groups.reply_positions(&pieces[0], 2).iter().collect::<Vec<_>>(), [767, 1535]);
+/// # Ok::<(), arras_heads::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Piece {
     /// The first image.

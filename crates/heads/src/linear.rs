@@ -19,6 +19,38 @@ struct Job<'q, B: Backend> {
 }
 
 /// A linear head on a backend, its weights rounded for one preset and one pair of bounds.
+///
+/// ```
+/// use arras_heads::layout::{Groups, Layout};
+/// use arras_heads::{LinearHead, Preset, Query, Reply};
+/// # use arras_ckks::Context;
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+/// # use arras_heads::{Head, ModelCard};
+///
+/// # let (weight, bias) = (vec![0.5, -1.0, 0.25, 0.0, 3.0, -0.125], vec![1.0, -0.5]);
+/// # let classes = vec!["adenoma".to_owned(), "other".to_owned()];
+/// # let head = Head { weight, bias, classes, card: ModelCard::default() };
+/// let preset = Preset::named("linear")?;
+/// let context = Context::new(Cpu::sequential(), preset.params.clone())?;
+/// # let key = SecretKey::generate(&preset.params)?;
+/// # let cipher = Cipher::new(&context, &key)?;
+/// // The client: two rows of three features.
+/// let features = [2.0, 1.0, 4.0, -1.0, 0.5, 0.0];
+/// let groups = Groups::new(Layout::Dot, preset.params.degree(), 3, 2)?;
+/// let query = cipher.encrypt_features(groups, &features, None)?.to_bytes();
+///
+/// // The server, which has no key.
+/// let server = LinearHead::new(&context, &head, preset.bounds)?;
+/// let reply = server.classify(&Query::from_bytes(&query)?)?.to_bytes();
+///
+/// // The client.
+/// let reply = Reply::from_bytes(&reply)?;
+/// let logits = cipher.decrypt_logits(&reply)?;
+/// let exact = head.logits(&features);
+/// assert!(logits.iter().zip(exact).all(|(x, y)| (x - f64::from(y)).abs() <= reply.logit_bound));
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct LinearHead<'c, B: Backend> {
     context: &'c Context<B>,

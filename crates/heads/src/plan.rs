@@ -14,6 +14,8 @@ use crate::rotations::{RotationsPlan, Shape, Work};
 use crate::{Error, Result};
 
 /// What the server does per nanosecond, and what the link carries.
+///
+/// See the example of [`Plan`].
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Rates {
     /// Nanoseconds to expand one residue of a mask.
@@ -102,6 +104,8 @@ fn best<B: Backend>(
 }
 
 /// What a preset and layout cost for a number of images.
+///
+/// See the example of [`Plan`].
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Cost {
     /// The preset.
@@ -130,6 +134,20 @@ impl Cost {
 }
 
 /// A choice among presets and layouts.
+///
+/// ```
+/// use arras_heads::{Layout, Plan, Preset, Rates, Shape};
+///
+/// let (preset, shape) = (Preset::named("linear")?, Shape { dimension: 768, hidden: None, classes: 5 });
+/// let few = Plan::new([preset], shape, 1, None, Rates::default())?;
+/// let many = Plan::new([preset], shape, 2048, None, Rates::default())?;
+/// assert_eq!(few.chosen.groups.layout, Layout::Dot);
+/// assert_eq!(many.chosen.groups.layout, Layout::Transposed);
+/// // 768 residues of 49 bits for each image, and the layout that would have taken longer.
+/// assert_eq!(many.chosen.upload_bytes, 2048 * 768 * 49 / 8);
+/// assert!(many.rejected[0].total_ms() > many.chosen.total_ms());
+/// # Ok::<(), arras_heads::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Plan {
     /// What was chosen.

@@ -8,6 +8,21 @@ use arras_wire::frame::Fingerprint;
 use crate::{Error, Layout, Result};
 
 /// Public bounds that every row of features has to keep. Client and server derive from them that nothing overflows.
+///
+/// ```
+/// use arras_heads::Preset;
+///
+/// let preset = Preset::named("linear")?;
+/// assert_eq!((preset.bounds.x_max, preset.bounds.norm_max), (16.0, 64.0));
+/// // Rows of norm 5 and 3: the norm is tightened in steps of 2^(1/2).
+/// let bounds = preset.bounds_of(&[3.0, 4.0, 3.0, 0.0], 2)?;
+/// assert_eq!(bounds.x_max, 16.0);
+/// assert!(bounds.norm_max > 5.0 && bounds.norm_max < 7.1);
+///
+/// let refused = preset.bounds_of(&[3.0, 4.0, 3.0, 17.0], 2).unwrap_err();
+/// assert_eq!(refused.to_string(), "row 1: feature 1 is 17, the preset 'linear' allows 16");
+/// # Ok::<(), arras_heads::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Bounds {
     /// Largest magnitude of a feature.
@@ -18,6 +33,19 @@ pub struct Bounds {
 }
 
 /// A parameter set for encrypted heads, under a name.
+///
+/// ```
+/// use arras_heads::{Layout, Preset};
+///
+/// let preset = Preset::named(Preset::DEFAULT)?;
+/// assert_eq!((preset.params.degree(), preset.layouts), (2048, &[Layout::Dot, Layout::Transposed][..]));
+/// // Files name the parameters by their fingerprint.
+/// assert_eq!(Preset::of(preset.params.fingerprint())?, preset);
+///
+/// let refused = Preset::named("linaer").unwrap_err();
+/// assert!(refused.to_string().starts_with("preset 'linaer' is unknown; there are linear, linear-wide"));
+/// # Ok::<(), arras_heads::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Preset {
     /// The name on the command line.

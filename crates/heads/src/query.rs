@@ -19,6 +19,28 @@ const MAX_PUBLIC_KEY_BYTES: u64 = 1 << 20;
 pub type KeyId = [u8; 8];
 
 /// Encrypted features of some images.
+///
+/// ```
+/// use arras_heads::{Preset, Query};
+/// # use arras_heads::layout::{Groups, Layout};
+/// # use arras_ckks::Context;
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let preset = Preset::named("linear")?;
+/// # let context = Context::new(Cpu::sequential(), preset.params.clone())?;
+/// # let key = SecretKey::generate(&preset.params)?;
+/// # let cipher = Cipher::new(&context, &key)?;
+/// // One row of 768 features, at 49 bits each.
+/// let groups = Groups::new(Layout::Dot, preset.params.degree(), 768, 1)?;
+/// let query = cipher.encrypt_features(groups, &[0.5; 768], None)?;
+/// let bytes = query.to_bytes();
+/// assert!((4704..4900).contains(&bytes.len()));
+/// assert_eq!(Query::from_bytes(&bytes)?, query);
+/// // A reply repeats the id of the key.
+/// assert_eq!(query.key, cipher.key_id());
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Query {
     /// How the images are cut into polynomials.

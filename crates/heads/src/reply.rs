@@ -19,6 +19,8 @@ const MAX_CLASSES: u32 = crate::head::MAX_CLASSES as u32;
 pub const SLOT_BITS: std::ops::RangeInclusive<u32> = 24..=56;
 
 /// What turns decrypted integers into logits.
+///
+/// See the example of [`Reply`].
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Scaling {
     /// In the coefficient layouts logits carry the weight scale S times the scale of the features.
@@ -33,6 +35,36 @@ pub enum Scaling {
 }
 
 /// Encrypted logits of some images.
+///
+/// ```
+/// use arras_heads::reply::Scaling;
+/// use arras_heads::{LinearHead, Preset, Reply};
+/// # use arras_heads::layout::{Groups, Layout};
+/// # use arras_ckks::Context;
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+/// # use arras_heads::{Head, ModelCard};
+///
+/// # let (weight, bias) = (vec![0.5, -1.0, 0.25, 0.0, 3.0, -0.125], vec![1.0, -0.5]);
+/// # let classes = vec!["adenoma".to_owned(), "other".to_owned()];
+/// # let head = Head { weight, bias, classes, card: ModelCard::default() };
+/// # let preset = Preset::named("linear")?;
+/// # let context = Context::new(Cpu::sequential(), preset.params.clone())?;
+/// # let key = SecretKey::generate(&preset.params)?;
+/// # let cipher = Cipher::new(&context, &key)?;
+/// # let groups = Groups::new(Layout::Dot, preset.params.degree(), 3, 1)?;
+/// # let query = cipher.encrypt_features(groups, &[2.0, 1.0, 4.0], None)?;
+/// let server = LinearHead::new(&context, &head, preset.bounds)?;
+/// let reply = server.classify(&query)?;
+/// assert_eq!((reply.classes, reply.scaling), (2, Scaling::Weights(server.budget().weight_scale)));
+/// // A polynomial per class, its logits and its masks trimmed to so many bits.
+/// for (piece, packed) in reply.pieces() {
+///     assert_eq!((piece.images, packed.logits.len()), (1, 2 * (reply.bits as usize).div_ceil(8)));
+///     assert_eq!(packed.masks.len(), 2 * (2048 * reply.bits as usize).div_ceil(8));
+/// }
+/// assert_eq!(Reply::from_bytes(&reply.to_bytes())?, reply);
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reply {
     /// How the images were cut into polynomials.
@@ -52,6 +84,8 @@ pub struct Reply {
 }
 
 /// The packed coefficients of one piece of a reply.
+///
+/// See the example of [`Reply`].
 #[derive(Clone, Copy, Debug)]
 pub struct PackedPiece<'a> {
     /// The coefficients of component 0 that logits depend on, a row per polynomial.

@@ -51,6 +51,8 @@ const MAX_FACTOR_BITS: u32 = 3;
 const GIANT_COST: usize = 4;
 
 /// The numbers of a head that decide on the rotations it takes.
+///
+/// See the examples of [`RotationsPlan`] and [`Plan`](crate::Plan).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
     /// Features D.
@@ -127,6 +129,25 @@ impl LayerPlan {
 }
 
 /// How a head of a shape is computed with a parameter set.
+///
+/// ```
+/// use arras_ckks::keys::RELINEARISATION;
+/// use arras_heads::{Preset, RotationsPlan, Shape};
+///
+/// // Who makes the keys need not know the weights: three features, two hidden units, two classes.
+/// let preset = Preset::named("mlp-rotations")?;
+/// let plan = RotationsPlan::new(&preset.params, Shape { dimension: 3, hidden: Some(2), classes: 2 })?;
+/// let keys = plan.keys()?;
+/// assert_eq!((plan.level(), keys.get(&RELINEARISATION)), (3, Some(&2)));
+/// // A layer less is less work.
+/// let linear = RotationsPlan::new(&preset.params, Shape { dimension: 3, hidden: None, classes: 2 })?;
+/// assert!(linear.work().transforms < plan.work().transforms);
+///
+/// let refused = RotationsPlan::new(&preset.params, Shape { dimension: 3, hidden: Some(5), classes: 2 });
+/// let refused = refused.unwrap_err().to_string();
+/// assert!(refused.starts_with("the number of hidden units is 5, expected 1 to 4"));
+/// # Ok::<(), arras_heads::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RotationsPlan {
     degree: usize,
@@ -212,6 +233,8 @@ impl RotationsPlan {
 }
 
 /// Counts of work on single limbs, with one special prime and a digit per prime.
+///
+/// See the example of [`RotationsPlan`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Work {
     /// Transforms.
@@ -254,6 +277,41 @@ struct Layer<B: Backend> {
 }
 
 /// A head on a backend with the keys of one client, for one preset and one pair of bounds.
+///
+/// ```
+/// use arras_ckks::EvaluationKeys;
+/// use arras_heads::layout::{Groups, Layout};
+/// use arras_heads::{Preset, RotationsHead, RotationsPlan, Shape};
+/// # use arras_ckks::Context;
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+/// # use arras_heads::{Head, Mlp, Model, ModelCard};
+///
+/// # let classes = vec!["adenoma".to_owned(), "other".to_owned()];
+/// # let output =
+/// #     Head { weight: vec![1.0, -0.5, 0.25, 2.0], bias: vec![1.0, -0.5], classes, card: ModelCard::default() };
+/// # let model: Model =
+/// #     Mlp { weight: vec![0.5, -1.0, 0.25, 0.0, 1.0, -0.125], bias: vec![0.5, -1.0], output }.into();
+/// let preset = Preset::named("mlp-rotations")?;
+/// let context = Context::new(Cpu::sequential(), preset.params.clone())?;
+/// # let key = SecretKey::generate(&preset.params)?;
+/// # let cipher = Cipher::new(&context, &key)?;
+/// // The client makes the keys that the plan lists, and encrypts.
+/// let mut keys = EvaluationKeys::new(&preset.params);
+/// for (element, level) in RotationsPlan::new(&preset.params, Shape::of(&model))?.keys()? {
+///     keys.insert(&context, &cipher.evaluation_key(element, level)?)?;
+/// }
+/// let groups = Groups::new(Layout::Rotations, preset.params.degree(), 3, 1)?;
+/// let query = cipher.encrypt_features(groups, &[2.0, 1.0, 4.0], None)?;
+///
+/// let server = RotationsHead::new(&context, &model, preset.bounds, keys)?;
+/// let reply = server.classify(&query)?;
+/// assert_eq!(reply.logit_bound, server.budget().logit_bound);
+/// let logits = cipher.decrypt_logits(&reply)?;
+/// let exact = model.scores(&[2.0, 1.0, 4.0]);
+/// assert!(logits.iter().zip(exact).all(|(x, y)| (x - y).abs() <= reply.logit_bound));
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct RotationsHead<'c, B: Backend> {
     context: &'c Context<B>,
@@ -437,6 +495,8 @@ impl<B: Backend> Layer<B> {
 
 /// Scales of a head by rotations, and the error that they imply: the sum of crude bounds on every step, hidden
 /// units being as large as the bounds of the features allow.
+///
+/// See the example of [`RotationsHead`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct RotationsBudget {
     /// Scales of the weights of each layer; 1 for a second one that there is not.

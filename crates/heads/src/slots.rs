@@ -17,6 +17,39 @@ use crate::reply::Scaling;
 use crate::{Error, Layout, Query, Reply, Result};
 
 /// A head on a backend, its weights rounded for one preset and one pair of bounds.
+///
+/// ```
+/// use arras_heads::layout::{Groups, Layout};
+/// use arras_heads::{Preset, SlotsHead};
+/// # use arras_ckks::Context;
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+/// # use arras_heads::{Head, Mlp, Model, ModelCard};
+///
+/// # let classes = vec!["adenoma".to_owned(), "other".to_owned()];
+/// # let output =
+/// #     Head { weight: vec![1.0, -0.5, 0.25, 2.0], bias: vec![1.0, -0.5], classes, card: ModelCard::default() };
+/// # let model: Model =
+/// #     Mlp { weight: vec![0.5, -1.0, 0.25, 0.0, 1.0, -0.125], bias: vec![0.5, -1.0], output }.into();
+/// let preset = Preset::named("mlp")?;
+/// let context = Context::new(Cpu::sequential(), preset.params.clone())?;
+/// # let key = SecretKey::generate(&preset.params)?;
+/// # let cipher = Cipher::new(&context, &key)?;
+/// let features = [2.0, 1.0, 4.0, -1.0, 0.5, 0.0];
+/// let groups = Groups::new(Layout::Slots, preset.params.degree(), 3, 2)?;
+/// let query = cipher.encrypt_features(groups, &features, None)?;
+///
+/// // Two hidden units: integer weights of both layers.
+/// let server = SlotsHead::new(&context, &model, preset.bounds)?;
+/// assert_eq!((server.budget().first.len(), server.budget().second.len()), (2 * 3, 2 * 2));
+/// let reply = server.classify(&query)?;
+/// assert_eq!(reply.components(), 3); // squares that are not relinearised
+///
+/// let logits = cipher.decrypt_logits(&reply)?;
+/// let exact = model.scores(&features);
+/// assert!(logits.iter().zip(exact).all(|(x, y)| (x - y).abs() <= reply.logit_bound));
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SlotsHead<'c, B: Backend> {
     context: &'c Context<B>,

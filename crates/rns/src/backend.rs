@@ -24,18 +24,60 @@ use crate::{
 };
 
 /// Memory of a backend: 64-bit words that only the backend can touch.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_rns::{Backend, Storage};
+///
+/// let cpu = Cpu::sequential();
+/// let queue = cpu.queue()?;
+/// let mut buffer = cpu.allocate(&queue, 100)?;
+/// assert_eq!(buffer.words(), 100);
+/// // Only the backend writes and reads it.
+/// cpu.write(&queue, &mut buffer, 98, &[1, 2])?;
+/// let mut words = [0; 2];
+/// cpu.read(&queue, &buffer, 98, &mut words)?;
+/// assert_eq!(words, [1, 2]);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 pub trait Storage: Send + Sync + Debug {
     /// Number of words.
     fn words(&self) -> usize;
 }
 
 /// A backend's tables for one ring.
+///
+/// See the example of [`Backend`].
 pub trait RingTables: Send + Sync + Debug {
     /// The ring they were made for.
     fn ring(&self) -> &Ring;
 }
 
 /// The constants of one base conversion.
+///
+/// ```
+/// use arras_rns::backend::Conversion;
+/// use arras_rns::{Backend, Coefficient, LimbSet, Poly};
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::Ring;
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97, 193])?);
+/// # let queue = cpu.queue()?;
+/// # let tables = cpu.tables(&queue, &ring)?;
+/// // From residues modulo 193, limb 1, to residues modulo 97, limb 0.
+/// let (from, to) = (LimbSet::single(1), LimbSet::single(0));
+/// let converter = cpu.converter(&queue, &tables, from, to)?;
+/// assert_eq!((converter.source(), converter.target()), (from, to));
+///
+/// let mut x: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, from, 1)?;
+/// let mut out: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, to, 1)?;
+/// cpu.upload(&queue, &mut x.view_mut(), &[192; 16])?;
+/// cpu.base_convert(&queue, &tables, &converter, &mut out.view_mut(), &x.view())?;
+/// let mut words = [0; 16];
+/// cpu.download(&queue, &out.view(), &mut words)?;
+/// assert_eq!(words, [96; 16]); // -1 in both
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 pub trait Conversion: Send + Sync + Debug {
     /// The limbs that are read.
     fn source(&self) -> LimbSet;
@@ -44,6 +86,8 @@ pub trait Conversion: Send + Sync + Debug {
 }
 
 /// Polynomials in the evaluation domain, prepared to be multiplied by: keys, encoded plaintexts.
+///
+/// See the example of [`PreparedView`].
 pub trait Multiplicands: Send + Sync + Debug {
     /// Number of polynomials.
     fn entries(&self) -> usize;
@@ -54,6 +98,27 @@ pub trait Multiplicands: Send + Sync + Debug {
 }
 
 /// A matrix of integers, prepared for [`Backend::matrix_product`].
+///
+/// ```
+/// use arras_rns::backend::IntegerMatrix;
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::{Backend, Coefficient, Poly, Ring};
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97])?);
+/// # let queue = cpu.queue()?;
+/// # let tables = cpu.tables(&queue, &ring)?;
+/// # let mut x: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 2)?;
+/// # let mut out: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 2)?;
+/// let matrix = cpu.matrix(&queue, &tables, 2, 2, &[1, 2, 3, -1])?;
+/// assert_eq!((matrix.rows(), matrix.columns()), (2, 2));
+/// // A batch of two polynomials, all of whose coefficients are 5 and 7.
+/// cpu.upload(&queue, &mut x.view_mut(), &[[5; 16], [7; 16]].concat())?;
+/// cpu.matrix_product(&queue, &tables, &mut out.view_mut(), &matrix, &x.view())?;
+/// let mut words = [0; 32];
+/// cpu.download(&queue, &out.view(), &mut words)?;
+/// assert_eq!((words[0], words[16]), (5 + 2 * 7, 3 * 5 - 7));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 pub trait IntegerMatrix: Send + Sync + Debug {
     /// Number of outputs.
     fn rows(&self) -> usize;
@@ -62,6 +127,8 @@ pub trait IntegerMatrix: Send + Sync + Debug {
 }
 
 /// The first operand of an operation: the output itself, or something else.
+///
+/// See the example of [`Backend`], which has both.
 #[derive(Debug)]
 pub enum Input<'a, B: Backend, D: Domain> {
     /// What the output holds when the call is made.
@@ -94,6 +161,32 @@ impl<'a, B: Backend, D: Domain> From<View<'a, B, D>> for Input<'a, B, D> {
 
 /// Which entries of [`Multiplicands`] a product uses: for term `k` and polynomial `b` of the batch, entry
 /// `first + k * term_stride + b * batch_stride`.
+///
+/// ```
+/// use arras_rns::backend::Multiplicands;
+/// use arras_rns::{Evaluation, PreparedView};
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::{Backend, Poly, Ring};
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97])?);
+/// # let queue = cpu.queue()?;
+/// # let tables = cpu.tables(&queue, &ring)?;
+/// # let pair = || Poly::<Cpu, Evaluation>::allocate(&cpu, &queue, &ring, ring.limbs(), 2);
+/// # let (mut left, mut right) = (pair()?, pair()?);
+/// # let mut out: Poly<Cpu, Evaluation> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 1)?;
+/// cpu.upload(&queue, &mut left.view_mut(), &[[2; 16], [3; 16]].concat())?;
+/// cpu.upload(&queue, &mut right.view_mut(), &[[5; 16], [7; 16]].concat())?;
+/// let prepared = cpu.prepare(&queue, &tables, &right.view())?;
+/// assert_eq!(prepared.entries(), 2);
+///
+/// let terms = [left.view().range(0..1)?, left.view().range(1..2)?];
+/// let right = PreparedView { prepared: &prepared, first: 0, term_stride: 1, batch_stride: 0 };
+/// cpu.inner_product(&queue, &tables, &mut out.view_mut(), &terms, right)?;
+/// let mut words = [0; 16];
+/// cpu.download(&queue, &out.view(), &mut words)?;
+/// assert_eq!(words, [2 * 5 + 3 * 7; 16]);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PreparedView<'a, B: Backend> {
     /// The prepared polynomials.
@@ -123,6 +216,28 @@ impl<B: Backend> PreparedView<'_, B> {
 
 /// How [`Backend::quantise`] reads its values: coefficient `i < count` of polynomial `b` is value
 /// `first + b * batch_stride + i * coefficient_stride`, times `2^scale_bits`; the other coefficients are 0.
+///
+/// ```
+/// use arras_rns::Quantise;
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::{Backend, Coefficient, Poly, Ring};
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97])?);
+/// # let queue = cpu.queue()?;
+/// # let tables = cpu.tables(&queue, &ring)?;
+/// # let mut poly: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 2)?;
+/// // Two rows of three values, each to be the beginning of a polynomial, at scale 2^4.
+/// let values = [0.5, -1.0, 2.0, 0.25, 0.0, 1.0].map(f64::to_bits);
+/// let how = Quantise { first: 0, batch_stride: 3, coefficient_stride: 1, count: 3, scale_bits: 4 };
+/// let mut buffer = cpu.allocate(&queue, values.len())?;
+/// cpu.write(&queue, &mut buffer, 0, &values)?;
+/// cpu.quantise(&queue, &tables, &mut poly.view_mut(), &buffer, how)?;
+/// let mut words = [0; 32];
+/// cpu.download(&queue, &poly.view(), &mut words)?;
+/// assert_eq!(words[..4], [8, 97 - 16, 32, 0]);
+/// assert_eq!(words[16..20], [4, 0, 16, 0]);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quantise {
     /// Index of the value of coefficient 0 of polynomial 0.
@@ -138,6 +253,14 @@ pub struct Quantise {
 }
 
 /// How packed rows map to polynomials. The numbers of rows and of values in a row are exchanged between the two.
+///
+/// ```
+/// use arras_rns::Packing;
+///
+/// // Five coefficients of each of three polynomials: rows, and values in each.
+/// assert_eq!(Packing::ByPolynomial { coefficients: 5 }.extent(3), (3, 5));
+/// assert_eq!(Packing::ByCoefficient { coefficients: 5 }.extent(3), (5, 3));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Packing {
     /// Each polynomial is a row of its first `coefficients` coefficients.
@@ -169,6 +292,14 @@ impl Packing {
 }
 
 /// Coefficients `first, first + step, ..`, `count` of them.
+///
+/// ```
+/// use arras_rns::Positions;
+///
+/// let positions = Positions { first: 3, step: 4, count: 3 };
+/// assert_eq!(positions.iter().collect::<Vec<_>>(), [3, 7, 11]);
+/// assert_eq!(Positions::first(3).iter().collect::<Vec<_>>(), [0, 1, 2]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Positions {
     /// The first coefficient.
@@ -192,6 +323,31 @@ impl Positions {
 }
 
 /// Lattice arithmetic on some machine. See the [module documentation](self) for what holds throughout.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly, Ring, RingTables};
+///
+/// let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97])?);
+/// let queue = cpu.queue()?;
+/// let tables = cpu.tables(&queue, &ring)?;
+/// assert_eq!(tables.ring(), &ring);
+///
+/// // The square of X^8 is X^16, which is -1.
+/// let mut words = [0; 16];
+/// words[8] = 1;
+/// let mut x: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 1)?;
+/// cpu.upload(&queue, &mut x.view_mut(), &words)?;
+/// let mut x: Poly<Cpu, Evaluation> = x.retag();
+/// cpu.ntt(&queue, &tables, &mut x.view_mut(), Input::InPlace)?;
+/// let mut square = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 1)?;
+/// cpu.multiply(&queue, &tables, &mut square.view_mut(), Input::From(x.view()), &x.view())?;
+/// let mut square = square.retag();
+/// cpu.intt(&queue, &tables, &mut square.view_mut(), Input::InPlace)?;
+/// cpu.download(&queue, &square.view(), &mut words)?;
+/// assert_eq!((words[0], &words[1..]), (96, &[0; 15][..]));
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 pub trait Backend: Sized + Send + Sync + Debug + 'static {
     /// Memory.
     type Buffer: Storage;

@@ -6,6 +6,14 @@ use crate::LimbSet;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An operation that was refused, or a device that failed.
+///
+/// ```
+/// use arras_rns::{Error, Ring};
+///
+/// let error = Ring::new(12, &[97]).unwrap_err();
+/// assert_eq!(error, Error::Degree { degree: 12 });
+/// assert_eq!(error.to_string(), "degree 12 is not a power of two between 8 and 131072");
+/// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -6,6 +6,17 @@ use std::fmt;
 ///
 /// Rows of a polynomial are stored in ascending order of limb id, so a set is all that is needed to say
 /// where a limb lies: at row [`rank`](LimbSet::rank).
+///
+/// ```
+/// use arras_rns::LimbSet;
+///
+/// let (q, p) = (LimbSet::range(0..3), LimbSet::single(5));
+/// let all = q.union(p);
+/// assert_eq!(all.iter().collect::<Vec<_>>(), [0, 1, 2, 5]);
+/// // A polynomial with these limbs has the residues modulo prime 5 in its last row.
+/// assert_eq!(all.rank(5), 3);
+/// assert_eq!(all.difference(q), p);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct LimbSet(u128);
 

@@ -6,6 +6,18 @@ use crate::{Error, Result};
 ///
 /// These are the plain, obviously correct operations: host-side precomputation, shares of keys and the oracle use them, and
 /// fast kernels are compared with them. None but [`pow`](Self::pow) and [`inverse`](Self::inverse) branches on a value.
+///
+/// ```
+/// use arras_rns::Modulus;
+///
+/// let q = Modulus::new(97)?;
+/// assert_eq!(q.mul(50, 2), 3);
+/// assert_eq!(q.mul(q.inverse(42), 42), 1);
+/// // Residues are canonical; `centre` takes them to the signed integers nearest to 0.
+/// assert_eq!(q.reduce_signed(-1), 96);
+/// assert_eq!(q.centre(96), -1);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Modulus {
     value: u64,

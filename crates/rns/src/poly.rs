@@ -10,16 +10,22 @@ use crate::{Backend, Error, LimbSet, Result, Ring, Storage};
 
 /// What the words of a polynomial stand for. The domain is part of the type, so that a product in the wrong domain does
 /// not compile.
+///
+/// See the example of [`Poly`].
 pub trait Domain: Copy + Send + Sync + fmt::Debug + 'static {
     /// Whether this is the evaluation domain.
     const IS_EVALUATION: bool;
 }
 
 /// Coefficients in natural order.
+///
+/// See the example of [`Poly`].
 #[derive(Clone, Copy, Debug)]
 pub struct Coefficient;
 
 /// Values at the odd powers of the 2N-th root of unity, in bit-reversed order.
+///
+/// See the example of [`Poly`].
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluation;
 
@@ -32,6 +38,27 @@ impl Domain for Evaluation {
 }
 
 /// Owned polynomials `[batch][limb][N]` in memory of backend `B`.
+///
+/// ```
+/// use arras_rns::{Backend, Coefficient, Evaluation, Input, Poly};
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::Ring;
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97, 193])?);
+/// # let queue = cpu.queue()?;
+/// # let tables = cpu.tables(&queue, &ring)?;
+/// // Three constants, modulo both primes.
+/// let mut poly: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 3)?;
+/// let mut words = vec![0; poly.extent().words()];
+/// words.chunks_exact_mut(16).for_each(|row| row[0] = 5);
+/// cpu.upload(&queue, &mut poly.view_mut(), &words)?;
+/// // In place: the memory stays, its type changes.
+/// let mut values: Poly<Cpu, Evaluation> = poly.retag();
+/// cpu.ntt(&queue, &tables, &mut values.view_mut(), Input::InPlace)?;
+/// cpu.download(&queue, &values.view(), &mut words)?;
+/// assert_eq!(words, [5; 3 * 2 * 16]); // a constant has the same value everywhere
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 pub struct Poly<B: Backend, D: Domain> {
     buffer: B::Buffer,
     extent: Extent,
@@ -39,6 +66,17 @@ pub struct Poly<B: Backend, D: Domain> {
 }
 
 /// The shape of a stretch of memory that holds polynomials.
+///
+/// ```
+/// use arras_rns::LimbSet;
+/// use arras_rns::poly::Extent;
+///
+/// let limbs: LimbSet = [0, 1, 4].into_iter().collect();
+/// let extent = Extent { batch: 3, limbs, degree: 16 };
+/// assert_eq!(extent.words(), 3 * 3 * 16);
+/// // Limb 4 has the third row of polynomial 1.
+/// assert_eq!(extent.offset(1, 4), (3 + 2) * 16);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
     /// Number of polynomials.
@@ -164,6 +202,25 @@ impl<B: Backend, D: Domain> fmt::Debug for Poly<B, D> {
 }
 
 /// Consecutive polynomials of one buffer.
+///
+/// What a backend makes of a view:
+///
+/// ```
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::{Backend, Coefficient, Poly, Ring};
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97, 193])?);
+/// # let queue = cpu.queue()?;
+/// # let mut poly: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 4)?;
+/// # cpu.upload(&queue, &mut poly.view_mut(), &[7; 4 * 2 * 16])?;
+/// let view = poly.view().range(1..3)?;
+/// let segment = view.segments()[0];
+/// assert_eq!((segment.first, segment.count), (1, 2));
+/// // Where limb 1 of the first of its polynomials begins.
+/// let start = segment.extent.offset(segment.first, 1);
+/// assert_eq!(start, 16 * (2 + 1));
+/// assert_eq!(segment.buffer.as_slice()[start..][..16], [7; 16]);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Segment<'a, T> {
     /// The memory.
@@ -185,6 +242,8 @@ impl<T> Clone for Segment<'_, T> {
 impl<T> Copy for Segment<'_, T> {}
 
 /// Consecutive polynomials of one buffer, to be written.
+///
+/// See the example of [`Segment`].
 #[derive(Debug)]
 pub struct SegmentMut<'a, T> {
     /// The memory.
@@ -199,6 +258,24 @@ pub struct SegmentMut<'a, T> {
 
 /// Polynomials to read: stretches of one or several buffers, the limbs of interest, and how often the whole sequence
 /// is repeated. On a GPU a view of several buffers becomes a table of pointers.
+///
+/// ```
+/// use arras_rns::View;
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::{Backend, Coefficient, Poly, Ring};
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97])?);
+/// # let queue = cpu.queue()?;
+/// # let mut poly: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 3)?;
+/// cpu.upload(&queue, &mut poly.view_mut(), &[[0; 16], [1; 16], [2; 16]].concat())?;
+/// // The last polynomial and then the first, twice over; nothing is copied.
+/// let (first, last) = (poly.view().range(0..1)?, poly.view().range(2..3)?);
+/// let view = View::concat([&last, &first])?.repeat(2);
+/// let mut words = [0; 4 * 16];
+/// cpu.download(&queue, &view, &mut words)?;
+/// assert_eq!(words.chunks(16).map(|row| row[0]).collect::<Vec<_>>(), [2, 0, 2, 0]);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 pub struct View<'a, B: Backend, D: Domain> {
     segments: SmallVec<[Segment<'a, B::Buffer>; 1]>,
     limbs: LimbSet,
@@ -359,6 +436,26 @@ impl<'a, B: Backend, D: Domain> View<'a, B, D> {
 }
 
 /// Polynomials to write. No two rows of it are the same memory.
+///
+/// ```
+/// use arras_rns::LimbSet;
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::{Backend, Coefficient, Poly, Ring};
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97, 193])?);
+/// # let queue = cpu.queue()?;
+/// # let mut poly: Poly<Cpu, Coefficient> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 2)?;
+/// cpu.upload(&queue, &mut poly.view_mut(), &[0; 2 * 2 * 16])?;
+/// // One limb of the second polynomial.
+/// cpu.upload(&queue, &mut poly.view_mut().range(1..2)?.with_limbs(LimbSet::single(0))?, &[5; 16])?;
+/// let mut words = [0; 2 * 2 * 16];
+/// cpu.download(&queue, &poly.view(), &mut words)?;
+/// assert_eq!(words.chunks(16).map(|row| row[0]).collect::<Vec<_>>(), [0, 0, 5, 0]);
+///
+/// let refused = poly.view_mut().range(1..3).unwrap_err();
+/// assert_eq!(refused.to_string(), "range: batch range is 1..3, expected 0..2");
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 pub struct ViewMut<'a, B: Backend, D: Domain> {
     segments: SmallVec<[SegmentMut<'a, B::Buffer>; 1]>,
     limbs: LimbSet,

@@ -8,6 +8,19 @@ pub const MIN_DEGREE: usize = 1 << 3;
 pub const MAX_DEGREE: usize = 1 << 17;
 
 /// A degree and a chain of NTT primes. Immutable; every backend derives its own tables from it.
+///
+/// ```
+/// use arras_rns::Ring;
+///
+/// let ring = Ring::new(16, &[97, 193])?;
+/// let (q, root) = (ring.modulus(0), ring.root(0));
+/// // A primitive 32nd root of unity: X^16 + 1 has the odd powers of it as its roots.
+/// assert_eq!(q.pow(root, 16), q.value() - 1);
+///
+/// let refused = Ring::new(16, &[101]).unwrap_err();
+/// assert_eq!(refused.to_string(), "modulus 101 is not 1 modulo twice the degree (degree 16)");
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ring {
     degree: usize,
@@ -82,11 +95,17 @@ impl Ring {
     }
 
     /// log2 of the product of the primes of `limbs`.
+    ///
+    /// # Panics
+    /// If the chain lacks one of them.
     pub fn log_modulus(&self, limbs: LimbSet) -> f64 {
         limbs.iter().map(|limb| (self.moduli[limb].value() as f64).log2()).sum()
     }
 
     /// The product of the primes of `limbs`, modulo the prime of `limb`.
+    ///
+    /// # Panics
+    /// If the chain lacks one of them.
     pub fn product_mod(&self, limbs: LimbSet, limb: usize) -> u64 {
         let q = self.moduli[limb];
         limbs.iter().fold(1, |product, other| q.mul(product, self.moduli[other].value()))
@@ -94,11 +113,17 @@ impl Ring {
 
     /// Powers of the 2N-th root of `limb`, the i-th being `root^bitrev(i)`: the twiddle factors of the forward
     /// transform in the order in which it meets them.
+    ///
+    /// # Panics
+    /// If the chain has no such limb.
     pub fn twiddles(&self, limb: usize) -> Vec<u64> {
         self.bit_reversed_powers(limb, self.roots[limb])
     }
 
     /// The inverses of [`twiddles`](Self::twiddles), element by element.
+    ///
+    /// # Panics
+    /// If the chain has no such limb.
     pub fn inverse_twiddles(&self, limb: usize) -> Vec<u64> {
         self.bit_reversed_powers(limb, self.moduli[limb].inverse(self.roots[limb]))
     }

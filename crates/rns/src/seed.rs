@@ -9,6 +9,8 @@ use crate::Modulus;
 pub type Seed = [u8; 32];
 
 /// What an expanded polynomial is for; separates the streams of one seed.
+///
+/// See the example of [`SeedLabel`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Purpose {
@@ -23,6 +25,21 @@ pub enum Purpose {
 }
 
 /// Names one uniform polynomial, once per prime of the chain.
+///
+/// ```
+/// use arras_rns::{Modulus, Purpose, SeedLabel};
+///
+/// let label = SeedLabel { seed: [7; 32], purpose: Purpose::Ciphertext, object: 0, polynomial: 0 };
+/// let q = Modulus::new(97)?;
+/// let (mut sent, mut received) = ([0; 16], [0; 16]);
+/// label.expand(q, &mut sent);
+/// label.expand(q, &mut received);
+/// assert_eq!(sent, received);
+/// // The same seed gives something else for another purpose.
+/// SeedLabel { purpose: Purpose::PublicKey, ..label }.expand(q, &mut received);
+/// assert_ne!(sent, received);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SeedLabel {
     /// The public seed.

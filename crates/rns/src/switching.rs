@@ -9,6 +9,27 @@ use crate::{
 
 /// Constants and scratch memory for dropping a set of limbs: rescaling drops the last one, key switching the special
 /// primes.
+///
+/// ```
+/// use arras_rns::{Backend, Evaluation, LimbSet, ModDownPlan, Poly};
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::Ring;
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97, 193])?);
+/// # let queue = cpu.queue()?;
+/// # let tables = cpu.tables(&queue, &ring)?;
+/// let (keep, drop) = (LimbSet::single(0), LimbSet::single(1));
+/// let mut plan = ModDownPlan::new(&cpu, &queue, &tables, keep, drop, 1)?;
+/// let mut x: Poly<Cpu, Evaluation> = Poly::allocate(&cpu, &queue, &ring, ring.limbs(), 1)?;
+/// let mut out: Poly<Cpu, Evaluation> = Poly::allocate(&cpu, &queue, &ring, keep, 1)?;
+/// // The constant 1000 has this value everywhere.
+/// cpu.upload(&queue, &mut x.view_mut(), &[[1000 % 97; 16], [1000 % 193; 16]].concat())?;
+/// cpu.mod_down(&queue, &tables, &mut plan, &mut out.view_mut(), &x.view())?;
+/// let mut words = [0; 16];
+/// cpu.download(&queue, &out.view(), &mut words)?;
+/// assert_eq!(words, [5; 16]); // 1000 / 193, rounded
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ModDownPlan<B: Backend> {
     keep: LimbSet,
@@ -88,6 +109,8 @@ pub type GadgetOperands<'a, B> = (Vec<View<'a, B, Evaluation>>, [ViewMut<'a, B, 
 pub type ModDownOperands<'a, B> = ([View<'a, B, Evaluation>; 2], &'a mut ModDownPlan<B>);
 
 /// What a [`ModDownPlan`] holds, for a batch of the size at hand.
+///
+/// See the example of [`ModDownPlan`], whose parts these are.
 #[derive(Debug)]
 pub struct ModDownParts<'a, B: Backend> {
     /// From the dropped limbs to the kept ones.
@@ -148,6 +171,36 @@ struct Digit<B: Backend> {
 }
 
 /// Constants and scratch memory for hybrid key switching at one level.
+///
+/// ```
+/// use arras_rns::{Backend, Evaluation, KeySwitchPlan, LimbSet, Poly};
+/// # use arras_cpu::Cpu;
+/// # use arras_rns::Ring;
+///
+/// # let (cpu, ring) = (Cpu::sequential(), Ring::new(16, &[97, 193, 257])?);
+/// # let queue = cpu.queue()?;
+/// # let tables = cpu.tables(&queue, &ring)?;
+/// # let new = |limbs, batch| Poly::<Cpu, Evaluation>::allocate(&cpu, &queue, &ring, limbs, batch);
+/// let (q, p) = (LimbSet::range(0..2), LimbSet::single(2));
+/// let digits = [LimbSet::single(0), LimbSet::single(1)];
+/// let mut plan = KeySwitchPlan::new(&cpu, &queue, &tables, q, &digits, p, 1)?;
+///
+/// // A key without noise or mask, for the secret 3: digit i is 3 P modulo its own prime and 0 modulo the others.
+/// let mut key = [[[[0; 16]; 3]; 2]; 2]; // [digit][component][limb]
+/// key[0][0][0] = [3 * 257 % 97; 16];
+/// key[1][0][1] = [3 * 257 % 193; 16];
+/// # let mut entries = new(ring.limbs(), 4)?;
+/// # cpu.upload(&queue, &mut entries.view_mut(), key.as_flattened().as_flattened().as_flattened())?;
+/// # let key = cpu.prepare(&queue, &tables, &entries.view())?;
+/// # let (mut d, mut first, mut second) = (new(q, 1)?, new(q, 1)?, new(q, 1)?);
+/// cpu.upload(&queue, &mut d.view_mut(), &[10; 2 * 16])?;
+/// let d = d.view();
+/// cpu.key_switch(&queue, &tables, &mut plan, &key, [&mut first.view_mut(), &mut second.view_mut()], &d)?;
+/// let mut words = [0; 2 * 16];
+/// cpu.download(&queue, &first.view(), &mut words)?;
+/// assert_eq!(words, [3 * 10; 2 * 16]);
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct KeySwitchPlan<B: Backend> {
     limbs: LimbSet,
@@ -296,6 +349,8 @@ impl<B: Backend> KeySwitchPlan<B> {
 }
 
 /// What a [`KeySwitchPlan`] holds of one digit, for a batch of the size at hand.
+///
+/// See the example of [`KeySwitchPlan`], whose parts these are.
 #[derive(Debug)]
 pub struct DigitParts<'a, B: Backend> {
     /// The limbs of the digit itself.
@@ -307,6 +362,8 @@ pub struct DigitParts<'a, B: Backend> {
 }
 
 /// What a [`KeySwitchPlan`] holds, for a batch of the size at hand.
+///
+/// See the example of [`KeySwitchPlan`], whose parts these are.
 #[derive(Debug)]
 pub struct KeySwitchParts<'a, B: Backend> {
     /// The digits.
@@ -423,6 +480,8 @@ fn switch_digits<B: Backend>(
 }
 
 /// The operands of [`Backend::key_switch_automorphism`].
+///
+/// See the example of [`KeySwitchPlan`]; an automorphism takes these operands in the place of `d`.
 #[derive(Debug)]
 pub struct Image<'a, 'm, B: Backend> {
     /// The automorphism is `X -> X^element`; odd, below 2N.

@@ -10,6 +10,27 @@ use crate::{Error, Result, SecretKey};
 
 /// Encrypts and decrypts under one secret key, which it holds in the evaluation domain on the backend. The memory is
 /// overwritten, in queue order, when this is dropped.
+///
+/// ```
+/// use arras_ckks::encoder::{decode_coefficients, encode_coefficients};
+/// use arras_secret::{Cipher, SecretKey};
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+///
+/// # let moduli = arras_rns::prime::ntt_primes(45, 64, 2, &[])?;
+/// # let spec =
+/// #     Spec { degree: 64, moduli, special: vec![], digits: 1, scale_bits: 40, security: Security::Unchecked };
+/// # let params = Params::insecure(spec)?;
+/// # let context = Context::new(Cpu::sequential(), params)?;
+/// let key = SecretKey::generate(context.params())?;
+/// let cipher = Cipher::new(&context, &key)?;
+/// let message = encode_coefficients(&context, &[1.5, -2.0], 2, 40, 1)?;
+/// let decrypted = cipher.decrypt(&cipher.encrypt(&message)?)?;
+/// // The noise remains: at most 21, at scale 2^40.
+/// let found = decode_coefficients(&context, &decrypted, 2)?;
+/// assert!((found[0] - 1.5).abs() < 2e-11 && (found[1] + 2.0).abs() < 2e-11);
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 pub struct Cipher<'c, B: Backend> {
     context: &'c Context<B>,
     id: KeyId,

@@ -4,6 +4,19 @@
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A refused or failed operation. Messages never contain secret material.
+///
+/// ```
+/// use arras_ckks::Context;
+/// use arras_cpu::Cpu;
+/// use arras_heads::Preset;
+/// use arras_secret::{Cipher, Error, SecretKey};
+///
+/// let (ours, theirs) = (Preset::named("linear")?, Preset::named("mlp")?);
+/// let context = Context::new(Cpu::sequential(), ours.params.clone())?;
+/// let refused = Cipher::new(&context, &SecretKey::generate(&theirs.params)?).unwrap_err();
+/// assert!(matches!(refused, Error::Parameters { key, .. } if key == theirs.params.fingerprint()));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

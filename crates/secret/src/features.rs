@@ -22,6 +22,29 @@ use crate::{Cipher, Error, Result};
 const MAX_LIMBS: usize = 8;
 
 /// Features as scaled integers in polynomials, not yet encrypted. Overwritten, in queue order, when dropped.
+///
+/// ```
+/// use arras_heads::layout::{Groups, Layout};
+/// # use arras_ckks::Context;
+/// # use arras_cpu::Cpu;
+/// # use arras_heads::Preset;
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let preset = Preset::named("linear")?;
+/// # let context = Context::new(Cpu::sequential(), preset.params.clone())?;
+/// # let key = SecretKey::generate(&preset.params)?;
+/// # let cipher = Cipher::new(&context, &key)?;
+/// // Two images of three features; one encoding may be encrypted more than once.
+/// let groups = Groups::new(Layout::Dot, preset.params.degree(), 3, 2)?;
+/// let encoded = cipher.encode_features(groups, &[0.5, -1.0, 2.0, 0.0, 0.25, 1.0])?;
+/// let (first, second) = (cipher.encrypt_encoded(&encoded, None)?, cipher.encrypt_encoded(&encoded, None)?);
+/// assert_eq!(first.groups, groups);
+/// assert_ne!(first.seed, second.seed);
+///
+/// let refused = cipher.encode_features(groups, &[0.5, -1.0, 2.0, 0.0, 17.0, 1.0]).unwrap_err();
+/// assert_eq!(refused.to_string(), "row 1: feature 1 is 17, the preset 'linear' allows 16");
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 pub struct EncodedFeatures<'c, B: Backend> {
     pub(crate) context: &'c Context<B>,
     pub(crate) groups: Groups,

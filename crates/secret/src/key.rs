@@ -10,6 +10,21 @@ use crate::Result;
 use arras_ckks::sampling::Sampler;
 
 /// A uniform ternary secret. Overwritten when dropped; has no `Debug` output beyond its parameters.
+///
+/// ```
+/// use arras_heads::Preset;
+/// use arras_secret::SecretKey;
+///
+/// let params = &Preset::named("linear")?.params;
+/// let key = SecretKey::generate(params)?;
+/// let bytes = key.to_bytes(); // wiped when dropped
+/// assert_eq!(SecretKey::from_bytes(&bytes, params)?.id(), key.id());
+///
+/// let others = &Preset::named("mlp")?.params;
+/// let refused = SecretKey::from_bytes(&bytes, others).unwrap_err();
+/// assert!(refused.to_string().starts_with("made for other parameters"));
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 pub struct SecretKey {
     params: Params,
     id: KeyId,

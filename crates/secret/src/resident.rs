@@ -14,6 +14,31 @@ use crate::features::EncodedFeatures;
 use crate::{Cipher, Error, Result};
 
 /// What encrypting on a device takes beside [`Backend`]. The provided forms do it on the host: the oracle of the others.
+///
+/// ```
+/// use arras_rns::Backend;
+/// # use arras_ckks::Context;
+/// # use arras_cpu::Cpu;
+/// # use arras_heads::Preset;
+/// # use arras_heads::layout::{Groups, Layout};
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let preset = Preset::named("linear")?;
+/// # let context = Context::new(Cpu::sequential(), preset.params.clone())?;
+/// # let key = SecretKey::generate(&preset.params)?;
+/// # let cipher = Cipher::new(&context, &key)?;
+/// // One image of three features in the memory of the backend, here the CPU's.
+/// let groups = Groups::new(Layout::Dot, preset.params.degree(), 3, 1)?;
+/// let (backend, queue) = (context.backend(), context.queue());
+/// let mut features = backend.allocate(queue, 3)?;
+/// backend.write(queue, &mut features, 0, &[0.5, -1.0, 2.0].map(f64::to_bits))?;
+/// let encoded = cipher.encode_resident(groups, features)?;
+/// let query = cipher.encrypt_resident(&encoded, None)?;
+/// // The same bytes, but for their randomness, as from the host.
+/// let from_host = cipher.encrypt_features(groups, &[0.5, -1.0, 2.0], None)?;
+/// assert_eq!((query.bounds, query.to_bytes().len()), (from_host.bounds, from_host.to_bytes().len()));
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 pub trait Resident: Backend {
     /// Noise of [`Sampler::noise`] from the stream of `key` in the first `count` coefficients of every polynomial, modulo every limb
     /// of `out`; the others become 0. A key serves one call.

@@ -17,6 +17,30 @@ use arras_ckks::sampling::Sampler;
 
 /// One party's share of a key, `f_i(j)` with residues modulo every prime of Q, or a sum of such shares for one j. Overwritten when
 /// dropped; has no `Debug` output beyond its point.
+///
+/// ```
+/// use arras_secret::SecretKey;
+/// use arras_secret::threshold::KeyShare;
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+///
+/// # let moduli = arras_rns::prime::ntt_primes(45, 64, 2, &[])?;
+/// # let spec =
+/// #     Spec { degree: 64, moduli, special: vec![], digits: 1, scale_bits: 40, security: Security::Unchecked };
+/// # let params = Params::insecure(spec)?;
+/// # let context = Context::new(Cpu::sequential(), params)?;
+/// // Each party shares its key among three, so that any two can decrypt what is added up under the sum of the keys.
+/// let keys = [SecretKey::generate(context.params())?, SecretKey::generate(context.params())?];
+/// let (ours, theirs) = (keys[0].share(2, 3)?, keys[1].share(2, 3)?);
+/// let sent = theirs[0].to_bytes()?;
+/// let mut sum = KeyShare::from_bytes(&sent, context.params())?;
+/// sum.add(&ours[0])?;
+/// assert_eq!(sum.point(), 1);
+///
+/// let refused = sum.add(&ours[1]).unwrap_err();
+/// assert_eq!(refused.to_string(), "points: a share for 2 added to one for 1");
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 pub struct KeyShare {
     params: Params,
     point: u32,
@@ -178,6 +202,42 @@ impl<B: Backend> Cipher<'_, B> {
 }
 
 /// What share is asked for.
+///
+/// ```
+/// use arras_ckks::integers::{decode_integers, encode_integers};
+/// use arras_ckks::threshold::{accumulate, combine, noise_bound};
+/// use arras_secret::threshold::{Request, decryption_share};
+/// # use arras_secret::{Cipher, SecretKey};
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+///
+/// # let moduli = arras_rns::prime::ntt_primes(45, 64, 2, &[])?;
+/// # let spec =
+/// #     Spec { degree: 64, moduli, special: vec![], digits: 1, scale_bits: 40, security: Security::Unchecked };
+/// # let params = Params::insecure(spec)?;
+/// # let context = Context::new(Cpu::sequential(), params)?;
+/// # let new = || SecretKey::generate(context.params());
+/// # let (first, second, receiver) = (new()?, new()?, new()?);
+/// # let receiver = Cipher::new(&context, &receiver)?;
+/// # let public = receiver.public_key()?;
+/// // Two parties upload numbers at scale 2^55 under masks from one seed.
+/// let (seed, scale_bits) = ([7; 32], 55);
+/// let upload = |key, numbers: &[i64]| {
+///     Cipher::new(&context, key)?.upload(seed, &encode_integers(&context, numbers, scale_bits)?)
+/// };
+/// let mut sum = upload(&first, &[5, -1])?;
+/// accumulate(&context, &mut sum, &upload(&second, &[2, 10])?)?;
+///
+/// // Each decrypts for the receiver, with its share of the sum of the keys.
+/// let request = Request { seed, polynomials: 1, points: &[1, 2], uploads: 2 };
+/// let (mut shares, others) = (first.share(2, 2)?, second.share(2, 2)?);
+/// shares.iter_mut().zip(&others).try_for_each(|(share, other)| share.add(other))?;
+/// let answers = shares.iter().map(|share| decryption_share(&context, share, &request, &public));
+/// let total = combine(&context, &sum, answers.collect::<Result<_, _>>()?, 1.0)?;
+/// let noise = noise_bound(64, 2, 2);
+/// assert_eq!(decode_integers(&context, &receiver.decrypt(&total)?, 2, scale_bits, noise)?, [7, 9]);
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The seed of the masks.

@@ -11,6 +11,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why bytes could not be decoded or encoded, or a file not be read or written.
 ///
 /// Every message is one line and complete in itself: no variant hides its cause in a source chain.
+///
+/// ```
+/// use arras_wire::Error;
+///
+/// // What a record adds to an error of its field, and the reader of a file to that.
+/// let error = Error::invalid("scale", "not a power of two").within("ciphertexts[3]").in_file("query.bin");
+/// assert_eq!(error.to_string(), "query.bin: field 'ciphertexts[3].scale': not a power of two");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -124,6 +132,14 @@ pub enum Error {
 }
 
 /// What is wrong with one field.
+///
+/// ```
+/// use arras_wire::{Problem, bits};
+///
+/// let mut packed = Vec::new();
+/// let refused = bits::pack_below(&[5, 97], 97, &mut packed);
+/// assert_eq!(refused, Err(Problem::Residue { index: 1, value: 97, modulus: 97 }));
+/// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
@@ -247,6 +263,15 @@ impl Error {
 }
 
 /// [`Error::in_file`] on a result: `decode(&bytes).in_file(path)?`.
+///
+/// ```
+/// use arras_wire::frame::Header;
+/// use arras_wire::{Error, InFile};
+///
+/// let refused = Header::parse(b"PK\x03\x04").in_file("head.zip").unwrap_err();
+/// assert!(matches!(&refused, Error::File { path, .. } if path.ends_with("head.zip")));
+/// assert!(refused.to_string().starts_with("head.zip: not an arras file"));
+/// ```
 pub trait InFile<T> {
     /// Says which file an error is about.
     ///

@@ -8,6 +8,19 @@ use crate::{bits, frame};
 ///
 /// Nothing is allocated beyond what a read returns, and no read returns more than the bytes that
 /// remain can hold. `Debug` shows the number of bytes that remain, never the bytes.
+///
+/// ```
+/// use arras_wire::Reader;
+///
+/// let mut r = Reader::new(&[3, 0, 0, 0, 0xff]);
+/// assert_eq!(r.u32("degree")?, 3);
+/// // Every refusal names the field.
+/// let refused = r.flag("seeded").unwrap_err();
+/// assert_eq!(refused.to_string(), "field 'seeded': 255 is outside 0..=1");
+/// let refused = Reader::new(&[3, 0]).u32("degree").unwrap_err();
+/// assert_eq!(refused.to_string(), "field 'degree': truncated: 4 bytes are needed, 2 remain");
+/// # Ok::<(), arras_wire::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -188,6 +201,21 @@ fn in_range(field: &'static str, found: u64, range: &RangeInclusive<u64>) -> Res
 ///
 /// `Debug` shows the number of bytes written, never the bytes. Writing a secret: ask for the final
 /// [capacity](Writer::with_capacity) first, so that no growth leaves a copy behind, and wipe the bytes.
+///
+/// ```
+/// use arras_wire::{Reader, Writer};
+///
+/// let mut w = Writer::new();
+/// w.string("name", "linear", 64)?;
+/// w.residues("b", &[1, 2, 96], 97)?; // 7 bits each
+/// assert_eq!(w.as_bytes().len(), 2 + 6 + 3);
+///
+/// let mut r = Reader::new(w.as_bytes());
+/// assert_eq!(r.string("name", 64)?, "linear");
+/// assert_eq!(r.residues("b", 3, 97)?, [1, 2, 96]);
+/// r.finish()?;
+/// # Ok::<(), arras_wire::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Writer {
     bytes: Vec<u8>,

@@ -9,6 +9,23 @@ use std::path::{Path, PathBuf};
 use crate::{Error, InFile, Result};
 
 /// Who may read a file that is written.
+///
+/// ```
+/// use arras_wire::file::{Access, read_bounded, write_atomically};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("secret.key");
+/// write_atomically(&path, b"secret", Access::Owner)?;
+/// assert_eq!(read_bounded(&path, 6)?, b"secret");
+/// # #[cfg(unix)]
+/// # {
+/// use std::os::unix::fs::PermissionsExt;
+/// assert_eq!(path.metadata()?.permissions().mode() & 0o777, 0o600);
+/// # }
+/// // A longer file than is allowed is not read.
+/// assert!(read_bounded(&path, 5).unwrap_err().to_string().ends_with("longer than the limit of 5 bytes"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Whoever the process's umask lets.

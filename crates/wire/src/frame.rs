@@ -29,6 +29,14 @@ pub const HEADER_LEN: usize = 48;
 pub const CHECK_LEN: usize = 8;
 
 /// What a payload is. Numbers are never reused.
+///
+/// ```
+/// use arras_wire::frame::{Fingerprint, Kind, decode, encode};
+///
+/// let bytes = encode(Kind::SecretKey, &Fingerprint([7; 32]), b"..");
+/// let refused = decode(&bytes, Kind::PublicKey, 1 << 20).unwrap_err();
+/// assert_eq!(refused.to_string(), "expected a public key, found a secret key");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 #[non_exhaustive]
@@ -88,6 +96,8 @@ impl fmt::Display for Kind {
 /// 32 bytes that stand for a parameter set: equal exactly when the parameters are.
 ///
 /// Shown by its first eight bytes in hexadecimal.
+///
+/// See the example of [`Frame`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -104,6 +114,17 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// The first [`HEADER_LEN`] bytes of a frame, without the parts that are the same in all of them.
+///
+/// ```
+/// use arras_wire::frame::{CHECK_LEN, Fingerprint, HEADER_LEN, Header, Kind, encode};
+///
+/// let bytes = encode(Kind::Reply, &Fingerprint([7; 32]), &[1, 2, 3]);
+/// // Enough to know how much there is to receive.
+/// let header = Header::parse(&bytes[..HEADER_LEN])?;
+/// assert_eq!((header.kind, header.payload_len), (Kind::Reply, 3));
+/// assert_eq!(header.frame_len(), (HEADER_LEN + 3 + CHECK_LEN) as u64);
+/// # Ok::<(), arras_wire::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// What the payload is.
@@ -153,6 +174,23 @@ impl Header {
 }
 
 /// A decoded frame that borrows its payload. `Debug` shows the payload's length only.
+///
+/// ```
+/// use arras_wire::frame::{Fingerprint, Kind, decode, encode};
+///
+/// let mut bytes = encode(Kind::Reply, &Fingerprint([7; 32]), &[1, 2, 3]);
+/// let frame = decode(&bytes, Kind::Reply, 1 << 20)?;
+/// assert_eq!(frame.payload, [1, 2, 3]);
+/// let refused = frame.require(&Fingerprint([8; 32])).unwrap_err();
+/// assert_eq!(
+///     refused.to_string(),
+///     "made for other parameters: fingerprint 0707070707070707, expected 0808080808080808"
+/// );
+/// // A flipped bit anywhere is found.
+/// bytes[50] ^= 1;
+/// assert!(decode(&bytes, Kind::Reply, 1 << 20).unwrap_err().to_string().starts_with("damaged"));
+/// # Ok::<(), arras_wire::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// What the payload is.

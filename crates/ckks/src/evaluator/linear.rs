@@ -17,6 +17,16 @@ use crate::{Ciphertext, Context, Error, EvaluationKeys, Result, Workspace};
 /// How the diagonals of a matrix are reached by baby steps and giant steps: the diagonal at offset `giant + baby`, giant
 /// being a multiple of the number of baby steps, takes a rotation by each. It follows from the offsets alone, so that who
 /// makes the keys need not know the matrix.
+///
+/// ```
+/// use arras_ckks::evaluator::BabyGiant;
+///
+/// // Sixteen diagonals take six rotations, not fifteen.
+/// let plan = BabyGiant::new(32, 0..16, Some(4))?;
+/// assert_eq!((plan.babies(), plan.giants()), (vec![0, 1, 2, 3], vec![0, 4, 8, 12]));
+/// assert_eq!(plan.rotations(), [1, 2, 3, 4, 8, 12]);
+/// # Ok::<(), arras_ckks::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BabyGiant {
     /// For each giant step, in ascending order, its baby steps.
@@ -82,6 +92,42 @@ impl BabyGiant {
 }
 
 /// A matrix, encoded and prepared: slot j of the result is `sum_d diagonal_d[j] x[j + d]`, indices modulo the slots.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use arras_ckks::evaluator::{Evaluator, LinearTransform};
+/// use arras_ckks::{EvaluationKeys, Workspace};
+/// # use arras_ckks::Slots;
+/// # use arras_ckks::encoder::SlotEncoder;
+/// # use arras_ckks::fft::Complex;
+/// # use arras_ckks::{Context, Params, Security, Spec};
+/// # use arras_cpu::Cpu;
+/// # use arras_secret::{Cipher, SecretKey};
+///
+/// # let q = arras_rns::prime::ntt_primes(45, 64, 4, &[])?;
+/// # let (moduli, special) = (q[1..].to_vec(), vec![q[0]]);
+/// # let spec = Spec { degree: 64, moduli, special, digits: 3, scale_bits: 40, security: Security::Unchecked };
+/// # let context = Context::new(Cpu::sequential(), Params::insecure(spec)?)?;
+/// # let secret = SecretKey::generate(context.params())?;
+/// # let cipher = Cipher::new(&context, &secret)?;
+/// # let (encoder, scale) = (SlotEncoder::new(64, Slots::GENERATOR)?, context.params().scale());
+/// # let numbers: Vec<Complex> = (0..32).map(|j| Complex::new(f64::from(j), 0.0)).collect();
+/// # let x = cipher.encrypt(&encoder.encode(&context, &numbers, 32, scale, 2)?)?;
+/// // 1 on the diagonal and 2 beside it; `x` encrypts j in slot j.
+/// let diagonal = |value| vec![Complex::new(value, 0.0); 32];
+/// let diagonals = BTreeMap::from([(0, diagonal(1.0)), (1, diagonal(2.0))]);
+/// let prime = context.params().ring().modulus(2).value() as f64;
+/// let matrix = LinearTransform::new(&context, &encoder, &diagonals, prime, 2, None)?;
+/// let evaluator = Evaluator::new(&context);
+/// let elements = evaluator.slots().elements(matrix.plan().rotations())?;
+/// let keys = EvaluationKeys::from_keys(&context, &cipher.galois_keys(&elements, 2)?)?;
+/// let mut workspace = Workspace::new(&context, 2..=2, 1)?;
+/// let product = evaluator.transform(&x, &matrix, &keys, &mut workspace)?;
+/// let decrypted = encoder.decode(&context, &cipher.decrypt(&evaluator.rescale(&product)?)?)?;
+/// assert!((decrypted[3].re - (3.0 + 2.0 * 4.0)).abs() < 1e-6);
+/// # Ok::<(), arras_secret::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct LinearTransform<B: Backend> {
     fingerprint: Fingerprint,

@@ -12,6 +12,8 @@ use crate::{Ciphertext, Error, EvaluationKeys, Result, Workspace};
 const NAME: &str = "polynomial";
 
 /// What the coefficients of a [`Polynomial`] belong to.
+///
+/// See the example of [`Polynomial`].
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Basis {
     /// `x^k`.
@@ -26,6 +28,20 @@ pub enum Basis {
 }
 
 /// A polynomial with real coefficients.
+///
+/// ```
+/// use arras_ckks::evaluator::{Basis, Polynomial};
+///
+/// let square = Polynomial::new(Basis::Power, vec![0.0, 0.0, 1.0])?;
+/// assert_eq!((square.value(3.0), square.degree()), (9.0, 2));
+///
+/// let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+/// let polynomial = Polynomial::interpolate(sigmoid, 7, -4.0, 4.0)?;
+/// assert!((polynomial.value(1.0) - sigmoid(1.0)).abs() < 0.01);
+/// // Three for degree 7, and one to map the interval.
+/// assert_eq!(polynomial.levels_needed(), 4);
+/// # Ok::<(), arras_ckks::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Polynomial {
     basis: Basis,

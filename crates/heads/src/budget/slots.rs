@@ -34,6 +34,8 @@ const MAX_WEIGHT_BITS: f64 = 36.0;
 const ENOUGH_BITS: f64 = 20.0;
 
 /// Integer weights of a head in slots, and what they imply.
+///
+/// See the example of [`SlotsHead`](crate::SlotsHead).
 #[derive(Clone, PartialEq, Debug)]
 pub struct SlotsBudget {
     /// `[H][D]` integer weights of the hidden layer, or `[C][D]` of a linear head.

@@ -20,6 +20,17 @@ const BIAS: &str = "hidden.bias";
 
 /// `logits = V (W x + b)^2 + c`, the square being that of each of H hidden units. Any activation of degree two can be
 /// written so: `p h^2 + r h = p (h + r / 2p)^2 - r^2 / 4p`.
+///
+/// ```
+/// use arras_heads::{Head, Mlp, Model, ModelCard};
+///
+/// // One hidden unit, the square of x - y + 1, and one class that is twice that.
+/// let output =
+///     Head { weight: vec![2.0], bias: vec![0.0], classes: vec!["far".into()], card: ModelCard::default() };
+/// let mlp = Mlp { weight: vec![1.0, -1.0], bias: vec![1.0], output };
+/// assert_eq!((mlp.dimension(), mlp.hidden()), (2, 1));
+/// assert_eq!(Model::from(mlp).scores(&[5.0, 3.0]), [2.0 * 9.0]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp {
     /// W, `[H][D]`, row-major: one row per hidden unit.
@@ -134,6 +145,20 @@ fn dot(weight: &[f32], row: &[f32]) -> f64 {
 }
 
 /// A head of either kind.
+///
+/// ```
+/// use arras_heads::Model;
+/// # use arras_heads::{Head, ModelCard};
+///
+/// # let (weight, bias) = (vec![0.5, -1.0, 0.25, 0.0, 3.0, -0.125], vec![1.0, -0.5]);
+/// # let classes = vec!["adenoma".to_owned(), "other".to_owned()];
+/// # let head = Head { weight, bias, classes, card: ModelCard::default() };
+/// // Whichever kind of head a file holds.
+/// let file = head.to_bytes("head.safetensors")?;
+/// let model = Model::from_bytes("head.safetensors", &file)?;
+/// assert_eq!((model.dimension(), model.hidden(), model.class_count()), (3, None, 2));
+/// # Ok::<(), arras_heads::head::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Model {
     /// A linear head.

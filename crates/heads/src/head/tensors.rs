@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 const LENGTH_BYTES: usize = 8;
 
 /// A file that cannot be read, or numbers that cannot be written as one.
+///
+/// See the example of [`Archive`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read or written, or is longer than its kind can be.
@@ -41,6 +43,8 @@ impl Error {
 }
 
 /// A dense tensor in row-major order whose numbers are all finite.
+///
+/// See the example of [`Archive`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     /// Length of each axis.
@@ -50,6 +54,23 @@ pub struct Tensor {
 }
 
 /// A parsed container; borrows the bytes it was read from.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use arras_heads::head::tensors::{Archive, encode};
+///
+/// let metadata = BTreeMap::from([("note", "\"two rows\"".to_owned())]);
+/// let file = encode("a.safetensors", &[("x", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])], &metadata)?;
+/// let archive = Archive::parse("a.safetensors", &file, 1 << 20)?;
+/// let x = archive.tensor("x")?;
+/// assert_eq!((x.shape, x.values[3]), (vec![2, 3], 4.0));
+/// assert_eq!(archive.json::<String>("note")?, Some("two rows".to_owned()));
+///
+/// let refused = archive.tensor("y").unwrap_err();
+/// assert_eq!(refused.to_string(), "a.safetensors: y: no such tensor");
+/// # Ok::<(), arras_heads::head::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Archive<'a> {
     file: &'a str,

@@ -34,6 +34,8 @@ pub use opaque::{Fault, FaultKind, Opaque};
 pub use trials::trials;
 
 /// How much is tried.
+///
+/// See the example of the [module](self).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scale {
     /// Every method and every class of primes up to N = 2^12: seconds.
@@ -43,6 +45,8 @@ pub enum Scale {
 }
 
 /// One trial.
+///
+/// See the example of the [module](self).
 pub struct Trial {
     /// Its name: the operation, then the shape.
     pub name: String,

@@ -24,6 +24,17 @@ const POISON: u64 = 0xfff8_dead_beef_0bad;
 /// - Nothing but the operations of the contract can reach the memory.
 ///
 /// Fused operations of the inner backend are not used. With a [`Fault`] it is a broken backend, to test the trials.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_rns::testkit::{Fault, FaultKind, Opaque, Scale, trials};
+///
+/// // A sum that is off by one is found by the trials of that operation.
+/// let fault = Fault { operation: "add", kind: FaultKind::OffByOne };
+/// let trials = trials(move || Ok(Opaque::with_fault(Cpu::sequential(), fault)), Scale::Quick);
+/// let mut of_add = trials.iter().filter(|trial| trial.name.starts_with("add/"));
+/// assert!(of_add.any(|trial| (trial.run)().is_err()));
+/// ```
 #[derive(Debug)]
 pub struct Opaque<B> {
     inner: B,
@@ -32,6 +43,8 @@ pub struct Opaque<B> {
 }
 
 /// A mistake to make on purpose.
+///
+/// See the example of [`Opaque`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
     /// The method that makes it.
@@ -41,6 +54,8 @@ pub struct Fault {
 }
 
 /// Mistakes that kernels make.
+///
+/// See the example of [`Opaque`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
     /// The last row keeps what it held.
