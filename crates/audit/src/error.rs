@@ -4,6 +4,13 @@ use std::path::{Path, PathBuf};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why an image, a file or an attack was refused. Every message is one line.
+///
+/// ```
+/// use arras_audit::Image;
+///
+/// let error = Image::load("scans/missing.png".as_ref()).unwrap_err();
+/// assert!(error.to_string().starts_with("scans/missing.png: "));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -10,6 +10,14 @@ use serde_json::Value;
 pub const SCHEMA: &str = "arras-audit/1";
 
 /// The attacks, by the letters that `docs/privacy.md` gives them.
+///
+/// ```
+/// use arras_audit::Attack;
+///
+/// assert_eq!((Attack::ClosedForm.letter(), Attack::ClosedForm.name()), ('a', "closed-form"));
+/// let letters: String = Attack::ALL.iter().map(|attack| attack.letter()).collect();
+/// assert_eq!(letters, "abcdefghijkl");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attack {
@@ -86,6 +94,16 @@ impl Attack {
 ///
 /// The advantage is positive when the attacker gains, whichever way the score points: `value - baseline` where more
 /// is better for the attacker, `baseline - value` where less is (LPIPS, errors).
+///
+/// ```
+/// use arras_audit::statistics::{Better, paired};
+///
+/// // PSNR of four reconstructions, and of the mean picture on the same victims.
+/// let score = paired(&[14.0, 15.0, 16.0, 15.0], &[12.0, 12.5, 12.5, 13.0], Better::Higher, 1)?;
+/// assert_eq!((score.value, score.baseline, score.advantage), (15.0, 12.5, 2.5));
+/// assert!(score.gains() && score.interval_95[0] <= 2.5 && 2.5 <= score.interval_95[1]);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Mean over the victims.
@@ -107,6 +125,8 @@ impl Score {
 }
 
 /// What a row says about the victims.
+///
+/// See the example of [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -134,6 +154,8 @@ impl Verdict {
 }
 
 /// One victim, the guess that ignores it, and the reconstruction, as files beside the document.
+///
+/// See the example of [`Finding`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
     /// What tells it from the others of its row.
@@ -147,6 +169,20 @@ pub struct Picture {
 }
 
 /// One row: an attack on what one party sees.
+///
+/// ```
+/// use arras_audit::statistics::auc;
+/// use arras_audit::{Attack, Finding, Verdict};
+///
+/// let row = |members: &[f64], others: &[f64]| -> arras_audit::Result<Finding> {
+///     let row = Finding::new(Attack::Membership, "a head", "server", "none", 1);
+///     Ok(row.score("auc", auc(members, others, 1)?).parameter("shadows", 64).judged(true, "told apart"))
+/// };
+/// let told = row(&[0.8, 0.9, 0.7, 0.95], &[0.1, 0.2, 0.3, 0.15])?;
+/// assert_eq!((told.letter, told.scores["auc"].value, told.verdict), ('f', 1.0, Verdict::Leaks));
+/// assert_eq!(row(&[0.4, 0.6], &[0.4, 0.6])?.verdict, Verdict::NoAdvantage);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// The attack.
@@ -232,6 +268,23 @@ impl Finding {
 }
 
 /// The document: what was audited, how, and the rows.
+///
+/// ```
+/// use arras_audit::{Attack, Audit, Finding, SCHEMA};
+///
+/// let audit = Audit {
+///     schema: SCHEMA.into(),
+///     version: "0.1.0".into(),
+///     seed: 7,
+///     images: "generated tiles".into(),
+///     model: "random".into(),
+///     notes: vec![],
+///     findings: vec![Finding::new(Attack::Key, "answers", "anyone", "CKKS", 7)],
+/// };
+/// let text = serde_json::to_string(&audit)?;
+/// assert_eq!(serde_json::from_str::<Audit>(&text)?, audit);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     /// [`SCHEMA`].

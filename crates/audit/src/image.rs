@@ -6,6 +6,17 @@ use crate::{Error, Result};
 const MAX_PIXELS: u64 = 1 << 26;
 
 /// A picture: channels of rows, values from 0 to 1.
+///
+/// ```
+/// use arras_audit::Image;
+///
+/// let image = Image::new(1, 2, 2, vec![0.0, 0.25, 0.5, 3.0])?;
+/// assert_eq!((image.shape(), image.to_bytes()), ([1, 2, 2], vec![0, 64, 128, 255]));
+/// let mean = Image::mean([&image, &Image::new(1, 2, 2, vec![0.0; 4])?])?;
+/// assert_eq!(mean.values(), [0.0, 0.125, 0.25, 0.5]);
+/// assert_eq!(image.shrunk(1)?.values(), [0.4375]);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     channels: usize,

@@ -23,6 +23,18 @@ pub use ssim::{Window, ssim};
 use crate::{Image, Result};
 
 /// All metrics of two pictures.
+///
+/// ```
+/// use arras_audit::Image;
+/// use arras_audit::metrics::Similarity;
+///
+/// let ramp = Image::new(1, 16, 16, (0..256).map(|at| at as f32 / 255.0).collect())?;
+/// let darker = Image::new(1, 16, 16, ramp.values().iter().map(|value| 0.9 * value).collect())?;
+/// let (same, found) = (Similarity::of(&ramp, &ramp, None)?, Similarity::of(&ramp, &darker, None)?);
+/// assert_eq!((same.psnr, same.lpips), (f64::INFINITY, None));
+/// assert!(found.psnr > 20.0 && found.ssim_gaussian < same.ssim_gaussian);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Similarity {
     /// Decibels; infinite for equal pictures, which JSON shows as null.

@@ -10,12 +10,31 @@ use candle_core::{D, Device, Tensor, Var};
 use crate::{Error, Random, Result};
 
 /// Weights by name, `head.weight` and `head.bias` among them.
+/// See the example of [`Network`].
 pub type Weights = BTreeMap<String, Tensor>;
 
 const POSITIONS: &str = "embeddings.position_embeddings";
 const PATCH: &str = "embeddings.patch_embeddings.projection.weight";
 
 /// A transformer with a linear classifier on its CLS token, as it is while a client trains it.
+///
+/// ```
+/// use arras_audit::network::Network;
+/// use candle_core::{DType, Device, Tensor};
+/// # use arras_vit::{Tensors, config::{Activation, Architecture, Size, Trunk}};
+///
+/// # let trunk = Trunk { image: Size::square(8), patch: Size::square(4), width: 8, depth: 1, heads: 2,
+/// #     activation: Activation::Gelu, layer_norm_eps: 1e-6, qkv_bias: true };
+/// # let model = Tensors::random(&Architecture::Vit(trunk, 16), 1)?;
+/// // 8x8 pictures in patches of 4, tokens of 8 numbers, three classes.
+/// let network = Network::new(model, 3, 1, &Device::Cpu)?;
+/// let pixels = Tensor::zeros((2, 3, 8, 8), DType::F32, &Device::Cpu)?;
+/// let labels = Tensor::new(&[0_u32, 2], &Device::Cpu)?;
+/// assert_eq!(network.cls(network.weights(), &pixels)?.dims(), [2, 8]);
+/// let gradients = network.gradients(&pixels, &labels, &["head.weight"])?;
+/// assert_eq!(gradients["head.weight"].dims(), [3, 8]);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Network {
     architecture: Architecture,

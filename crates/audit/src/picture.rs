@@ -7,6 +7,8 @@ use image::{DynamicImage, RgbImage};
 use crate::{Error, Image, Result};
 
 /// One labelled picture in both forms.
+///
+/// See the example of [`Scale`].
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// What the model sees, on a scale from 0 to 1.
@@ -18,6 +20,21 @@ pub struct Sample {
 }
 
 /// The way between pictures and normalised pixels.
+///
+/// ```
+/// use arras_audit::picture::{Scale, tiles};
+/// use arras_vit::{Architecture, Preprocessor, preprocess::Steps};
+///
+/// let vit = Architecture::tiny();
+/// let preprocessor = Preprocessor::new(Steps::for_family(&vit), &vit)?;
+/// let scale = Scale::of(&preprocessor);
+/// // Mean and deviation 0.5: from -1 to 1.
+/// assert_eq!(scale.range(), (-1.0, 1.0));
+/// let sample = &tiles(&preprocessor, 7, 1)?[0];
+/// assert_eq!(scale.image(&sample.pixels)?.to_bytes(), sample.image.to_bytes());
+/// assert_eq!(scale.pixels(&sample.image)?.len(), sample.pixels.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Scale {
     height: usize,

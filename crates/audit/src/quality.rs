@@ -28,6 +28,21 @@ const METRICS: [Metric; 6] = [
 /// Which picture is best depends on the metric: the mean picture has the best PSNR of all, and a bad LPIPS. Candidates
 /// are the mean picture, a plane of its mean colour, and the attacker's picture that is closest to the mean; of these,
 /// each metric takes the one that does best on the attacker's own pictures.
+///
+/// ```
+/// use arras_audit::Image;
+/// use arras_audit::quality::{Guesses, scores};
+///
+/// let ramp = |from: f32| Image::new(1, 16, 16, (0..256).map(|at| from + at as f32 / 510.0).collect());
+/// let (own, victim) = ([ramp(0.0)?, ramp(0.2)?], ramp(0.4)?);
+/// let guesses = Guesses::new(&own, None)?;
+/// assert!((guesses.mean().values()[0] - 0.1).abs() < 1e-6);
+/// let baselines = guesses.baselines(&[&victim], None)?;
+/// let found = scores(&[&victim], &[&ramp(0.3)?], &baselines, None, 1)?;
+/// // Off by 0.1 instead of 0.3.
+/// assert!((found["psnr"].value - 20.0).abs() < 1e-3 && found["psnr"].advantage > 9.0);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Guesses {
     candidates: Vec<Image>,
@@ -85,6 +100,7 @@ impl Guesses {
 }
 
 /// The value of every metric of the best guess, for each original.
+/// See the example of [`Guesses`].
 #[derive(Clone, Debug)]
 pub struct Baselines(Vec<[Option<f64>; METRICS.len()]>);
 

@@ -6,6 +6,17 @@ use rand_core::{Rng, SeedableRng};
 
 /// A stream of numbers that depends on its purpose and numbers alone: every attack draws from its own, so that
 /// leaving one out does not change another.
+///
+/// ```
+/// use arras_audit::Random;
+///
+/// let mut random = Random::new("example", &[7, 0]);
+/// let mut order = random.permutation(10);
+/// assert_eq!(order, Random::new("example", &[7, 0]).permutation(10));
+/// assert!((0.0..1.0).contains(&random.uniform()) && random.below(3) < 3);
+/// order.sort_unstable();
+/// assert_eq!(order, (0..10).collect::<Vec<_>>());
+/// ```
 pub struct Random(ChaCha20Rng);
 
 impl std::fmt::Debug for Random {

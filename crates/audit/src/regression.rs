@@ -17,6 +17,8 @@ const HELD_OUT: usize = 5;
 const PENALTIES: [f64; 9] = [1e-12, 1e-10, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1];
 
 /// Pictures as mean and principal components.
+///
+/// See the example of [`Decoder`].
 #[derive(Debug)]
 pub struct Components {
     shape: [usize; 3],
@@ -94,6 +96,8 @@ impl Standard {
 }
 
 /// The similarity of two rows.
+///
+/// The one that a [`Decoder`] is fitted with is chosen by held-out pictures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kernel {
     /// Their inner product.
@@ -119,6 +123,22 @@ impl Kernel {
 }
 
 /// A fitted decoder.
+///
+/// ```
+/// use arras_audit::Image;
+/// use arras_audit::metrics::psnr;
+/// use arras_audit::regression::{Components, Decoder};
+///
+/// // Pictures that are a function of one number, and that number.
+/// let picture = |x: f32| Image::new(1, 4, 4, (0..16).map(|at| x * at as f32 / 16.0).collect());
+/// let numbers: Vec<f32> = (0..30).map(|row| row as f32 / 30.0).collect();
+/// let pictures = numbers.iter().map(|&x| picture(x)).collect::<Result<Vec<_>, _>>()?;
+/// let components = Components::new(&pictures)?;
+/// let decoder = Decoder::fit(&components, &numbers.iter().map(|&x| vec![x]).collect::<Vec<_>>())?;
+/// let found = decoder.decode(&[vec![0.517]])?;
+/// assert!(decoder.explained() > 0.99 && psnr(&picture(0.517)?, &found[0])? > 30.0);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Decoder<'c> {
     components: &'c Components,

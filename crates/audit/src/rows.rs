@@ -6,6 +6,17 @@ use arras_fit::ridge::Problem;
 use crate::{Error, Random, Result};
 
 /// Rows of features, each with its class.
+///
+/// ```
+/// use arras_audit::Rows;
+///
+/// let rows = Rows::synthetic(1, 30, 8, 3);
+/// assert_eq!((rows.len(), rows.row(0).len(), &rows.classes[..4]), (30, 8, &[0, 1, 2, 0][..]));
+/// let norm = rows.row(5).iter().map(|x| x * x).sum::<f32>().sqrt();
+/// assert!((norm - 8_f32.sqrt()).abs() < 1e-3);
+/// assert_eq!(Rows::of(&rows.features("synthetic"))?, rows);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
     /// D, at least 1.

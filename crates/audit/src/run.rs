@@ -45,6 +45,13 @@ const FOOLED: usize = 12;
 const FOOLED_BY: usize = 150;
 
 /// Which attacks, how large.
+///
+/// ```
+/// use arras_audit::{Attack, Plan};
+///
+/// let quick = Plan { attacks: vec![Attack::Head, Attack::Single], victims: 8, own: 60, ..Plan::default() };
+/// assert_eq!((Plan::default().attacks.len(), quick.seed), (12, 7));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// What everything random depends on but encryption.
@@ -59,7 +66,7 @@ pub struct Plan {
     pub batches: usize,
     /// Batch sizes of gradient matching.
     pub batch_sizes: Vec<usize>,
-    /// Steps of gradient matching.
+    /// Steps of gradient matching, at least 1.
     pub iterations: usize,
 }
 
@@ -78,6 +85,30 @@ impl Default for Plan {
 }
 
 /// What is attacked.
+///
+/// ```
+/// use arras_audit::{Attack, Plan, Source, Subject, Watch, run};
+/// use arras_vit::{Device, Vit};
+///
+/// /// Tells nobody.
+/// struct Quiet;
+///
+/// impl Watch for Quiet {
+///     fn begin(&self, _: &str, _: usize) {}
+///     fn step(&self) {}
+/// }
+/// # use arras_vit::config::{Activation, Architecture, Size, Trunk};
+/// # let trunk = Trunk { image: Size::square(32), patch: Size::square(8), width: 32, depth: 1, heads: 2,
+/// #     activation: Activation::Gelu, layer_norm_eps: 1e-6, qkv_bias: true };
+/// # let vit = Vit::random(&Architecture::Vit(trunk, 64), 1, &Device::Cpu)?;
+/// # let folder = tempfile::tempdir()?;
+/// let subject = Subject { vit: &vit, model: None, source: Source::Tiles(7), lpips: None };
+/// let plan = Plan { attacks: vec![Attack::Single], victims: 8, own: 60, ..Plan::default() };
+/// let audit = run(subject, &plan, folder.path(), &Quiet)?;
+/// assert!(audit.findings.iter().all(|row| row.attack == Attack::Single));
+/// assert!(folder.path().join("audit.json").exists() && folder.path().join("report.html").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Subject<'a> {
     /// Makes the tokens.
@@ -91,6 +122,8 @@ pub struct Subject<'a> {
 }
 
 /// Is told what is being done.
+///
+/// See the example of [`Subject`].
 pub trait Watch {
     /// A stage of so many steps begins.
     fn begin(&self, what: &str, steps: usize);

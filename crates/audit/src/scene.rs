@@ -14,6 +14,25 @@ const SIDE: usize = 64;
 const TRIAL: usize = 24;
 
 /// The two worlds.
+///
+/// ```
+/// use arras_audit::scene::{Scene, Seen};
+/// use arras_audit::{Image, Random, Result};
+///
+/// // Pictures with one bright and one dark half; what is seen is how bright.
+/// let pictures = |count: usize, seed: u64| -> Result<(Vec<Image>, Vec<Vec<f32>>)> {
+///     let mut random = Random::new("example", &[seed]);
+///     let seen: Vec<_> = (0..count).map(|_| vec![random.uniform() as f32, random.uniform() as f32]).collect();
+///     let image = |row: &Vec<f32>| Image::new(1, 12, 12, (0..144).map(|at| row[at / 72]).collect());
+///     Ok((seen.iter().map(image).collect::<Result<_>>()?, seen))
+/// };
+/// let ((own, own_seen), (victims, seen)) = (pictures(80, 1)?, pictures(10, 2)?);
+/// let scene = Scene::new(&own, &victims, None, 3)?;
+/// let found = scene.invert(&Seen { own: own_seen, candidates: seen.clone(), victims: seen })?;
+/// assert!(found.explained > 0.9 && found.scores["psnr"].gains());
+/// assert_eq!((found.images.len(), found.scores["reid_candidates"].value), (10, 1.0));
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Scene<'a> {
     own: Vec<Image>,
@@ -30,6 +49,8 @@ pub struct Scene<'a> {
 
 /// What is seen of the attacker's own pictures, of the victims, and of the victims' pictures if the attacker had them
 /// as candidates and made it anew.
+///
+/// See the example of [`Scene`].
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// One row for each of the attacker's pictures.
@@ -41,6 +62,8 @@ pub struct Seen {
 }
 
 /// What came of it.
+///
+/// See the example of [`Scene`].
 #[derive(Clone, Debug)]
 pub struct Inverted {
     /// Those of [`crate::metrics`]; `reid`: share of victims whose picture is the nearest of all victims' to the

@@ -11,6 +11,19 @@ use crate::picture::{Sample, sample, tiles};
 use crate::{Error, Random, Result};
 
 /// Pictures to attack and to learn from.
+///
+/// ```
+/// use arras_audit::Source;
+/// use arras_vit::{Architecture, Preprocessor, preprocess::Steps};
+///
+/// let vit = Architecture::tiny();
+/// let preprocessor = Preprocessor::new(Steps::for_family(&vit), &vit)?;
+/// let tiles = Source::Tiles(7);
+/// let (victims, own) = (tiles.victims(&preprocessor, 2)?, tiles.own(&preprocessor, 2)?);
+/// assert_eq!((tiles.classes(), victims[0].image.shape()), (3, [3, 64, 64]));
+/// assert!(victims.iter().all(|victim| own.iter().all(|own| own.image != victim.image)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Generated tiles of this seed; the attacker's have other patients, sites and stains than the victims'.

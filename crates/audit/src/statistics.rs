@@ -6,6 +6,8 @@ use crate::{Error, Random, Result, Score};
 pub const RESAMPLES: usize = 2000;
 
 /// Which way a score points for the attacker.
+///
+/// See the example of [`Score`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     /// PSNR, SSIM, NMI, AUC, accuracies.

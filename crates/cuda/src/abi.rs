@@ -1,4 +1,19 @@
 //! The structures of `kernels/include/abi.h`, field by field; what they mean stands there.
+//!
+//! They go to the device as bytes. A constant factor, and the product that a kernel makes with it (Shoup):
+//!
+//! ```
+//! use arras_cuda::abi::Factor;
+//!
+//! let (q, w, x) = (arras_rns::prime::ntt_primes(50, 4096, 1, &[])?[0], 1_234_567_u64, 7_654_321_u64);
+//! let factor = Factor { value: w, quotient: ((u128::from(w) << 64) / u128::from(q)) as u64 };
+//! let estimate = ((u128::from(x) * u128::from(factor.quotient)) >> 64) as u64;
+//! // No division, and at most one subtraction away from the residue.
+//! let product = x.wrapping_mul(factor.value).wrapping_sub(estimate.wrapping_mul(q));
+//! assert!(product < 2 * q && product % q == (x * w) % q);
+//! assert_eq!(bytemuck::bytes_of(&factor).len(), 16);
+//! # Ok::<(), arras_rns::Error>(())
+//! ```
 
 use crate::DevicePtr;
 
@@ -21,6 +36,8 @@ pub fn hash(headers: [&[u8]; HEADERS.len()]) -> u64 {
 macro_rules! structures {
     ($($(#[$doc:meta])* $name:ident: $size:literal, align $align:literal { $($field:ident: $kind:ty,)* })*) => {$(
         $(#[$doc])*
+        ///
+        /// See the example of the [module](crate::abi).
         #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Debug)]
         #[repr(C, align($align))]
         #[allow(missing_docs, reason = "documented in abi.h")]

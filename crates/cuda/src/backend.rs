@@ -21,6 +21,28 @@ use crate::tables::{self, Converter, Matrix, Prepared, Tables};
 use crate::{DevicePtr, Driver, Images, abi, driver};
 
 /// A GPU as a backend.
+///
+/// With a GPU and the kernels of the build it is `Cuda::new(NvidiaDriver::open(0)?, &arras::KERNELS)`; without one, launches are
+/// counted:
+///
+/// ```
+/// use arras_cuda::Cuda;
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_rns::{Backend, Coefficient, Input, Poly, Ring, prime::ntt_primes};
+///
+/// let cuda = Cuda::counting(CountingDriver::h200())?;
+/// let ring = Ring::new(4096, &ntt_primes(50, 4096, 2, &[])?)?;
+/// let (queue, limbs) = (cuda.queue()?, ring.limbs());
+/// let tables = cuda.tables(&queue, &ring)?;
+/// let mut sum: Poly<_, Coefficient> = Poly::allocate(&cuda, &queue, &ring, limbs, 8)?;
+/// let other: Poly<_, Coefficient> = Poly::allocate(&cuda, &queue, &ring, limbs, 8)?;
+/// cuda.driver().take();
+/// cuda.add(&queue, &tables, &mut sum.view_mut(), Input::InPlace, &other.view())?;
+/// // One launch for the batch.
+/// let noted = cuda.driver().take();
+/// assert_eq!((noted.len(), noted[0].entry.as_str()), (1, "arras_add"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Cuda<D: Driver> {
     inner: Arc<Inner<D>>,

@@ -17,6 +17,8 @@ const FAST: [&str; 2] = ["ntt/fast", "keyswitch/extend"];
 const STRETCH: u64 = 1 << 40;
 
 /// A launch that did not happen.
+///
+/// See the example of [`CountingDriver`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Noted {
     /// The kernel's name in a profiler, or [`GEMM`].
@@ -26,6 +28,29 @@ pub struct Noted {
 }
 
 /// The driver. See the [module](self).
+///
+/// How many launches a transform of degree 2^16 takes on a device of one's choice:
+///
+/// ```
+/// use arras_cuda::Cuda;
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_cuda::driver::{DeviceInfo, Driver};
+/// use arras_rns::{Backend, Evaluation, Input, Poly, Ring, prime::ntt_primes};
+///
+/// let h200 = CountingDriver::h200().device().clone();
+/// let half = DeviceInfo { name: "half of it".into(), multiprocessors: 66, ..h200 };
+/// let cuda = Cuda::counting(CountingDriver::new(half))?;
+/// let ring = Ring::new(1 << 16, &ntt_primes(50, 1 << 16, 2, &[])?)?;
+/// let queue = cuda.queue()?;
+/// let tables = cuda.tables(&queue, &ring)?;
+/// let mut poly: Poly<_, Evaluation> = Poly::allocate(&cuda, &queue, &ring, ring.limbs(), 1)?;
+/// cuda.driver().take();
+/// cuda.ntt(&queue, &tables, &mut poly.view_mut(), Input::InPlace)?;
+/// let noted = cuda.driver().take();
+/// assert_eq!(noted.len(), 2);
+/// assert!(noted.iter().all(|one| one.entry.starts_with("arras_ntt") && one.launch.threads <= 1024));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct CountingDriver {
     device: DeviceInfo,

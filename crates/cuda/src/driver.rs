@@ -12,6 +12,14 @@ use crate::DriverError;
 pub type Result<T> = std::result::Result<T, DriverError>;
 
 /// An address in device memory. Arithmetic is in bytes.
+///
+/// ```
+/// use arras_cuda::DevicePtr;
+///
+/// let words = DevicePtr(0x7f00_0000_0000);
+/// assert_eq!(words.offset(8 * 4096), DevicePtr(0x7f00_0000_8000));
+/// assert_eq!(DevicePtr::NULL.0, 0);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct DevicePtr(pub u64);
@@ -34,6 +42,8 @@ impl Debug for DevicePtr {
 }
 
 /// What is to be known about a device before work is planned for it.
+///
+/// See the example of [`CountingDriver`](crate::counting::CountingDriver).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeviceInfo {
     /// The product name.
@@ -51,6 +61,8 @@ pub struct DeviceInfo {
 }
 
 /// Memory of a device, in bytes.
+///
+/// See the example of [`FunctionInfo`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryInfo {
     /// Not in use by anyone.
@@ -60,6 +72,21 @@ pub struct MemoryInfo {
 }
 
 /// What a compiler made of a kernel.
+///
+/// ```
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_cuda::{Driver, Kernel};
+///
+/// # let driver = CountingDriver::h200();
+/// // Of any driver:
+/// let memory = driver.memory()?;
+/// assert!(memory.free <= memory.total);
+/// let module = driver.load(Kernel::Add.image(), &[])?;
+/// let found = driver.function_info(&driver.function(&module, Kernel::Add.entry())?)?;
+/// assert!(found.local_bytes == 0, "spilled registers");
+/// assert!(found.threads >= Kernel::Add.threads());
+/// # Ok::<(), arras_cuda::DriverError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FunctionInfo {
     /// Registers per thread.
@@ -73,6 +100,8 @@ pub struct FunctionInfo {
 }
 
 /// The shape of a launch. Every extent is at least 1.
+///
+/// See the example of [`CountingDriver`](crate::counting::CountingDriver).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Launch {
     /// Blocks in x, y, z; at most 2^31 - 1, 65535 and 65535.
@@ -84,6 +113,22 @@ pub struct Launch {
 }
 
 /// `C = alpha A B + beta C` for column-major matrices of 64-bit floats: `C` is `m x n`, `A` is `m x k`, `B` is `k x n`.
+///
+/// ```
+/// use arras_cuda::Driver;
+/// use arras_cuda::counting::{CountingDriver, GEMM};
+/// use arras_cuda::driver::Gemm;
+///
+/// # let driver = CountingDriver::h200();
+/// # let stream = driver.stream()?;
+/// // C = A B for 4 x 3 times 3 x 2, columns one after the other.
+/// let [a, b, c] = [4 * 3, 3 * 2, 4 * 2].map(|count| driver.allocate(&stream, 8 * count));
+/// let gemm = Gemm { extent: [4, 2, 3], alpha: 1.0, a: (a?, 4), b: (b?, 3), beta: 0.0, c: (c?, 4) };
+/// // SAFETY: just allocated on this stream, with these extents.
+/// unsafe { driver.gemm_f64(&stream, gemm)? };
+/// assert_eq!(driver.take()[0].entry, GEMM);
+/// # Ok::<(), arras_cuda::DriverError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Gemm {
     /// Rows of `C`, columns of `C`, columns of `A`.
@@ -104,6 +149,30 @@ pub struct Gemm {
 ///
 /// Everything that names a stream is queued there and may still be under way when the call returns; an error of earlier
 /// work may surface at any later call. Streams are ordered only by events. Calls may come from any thread.
+///
+/// ```
+/// use arras_cuda::Driver;
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_cuda::driver::Result;
+///
+/// /// Up and down again, on any driver.
+/// fn round_trip<D: Driver>(driver: &D, bytes: &mut [u8]) -> Result<()> {
+///     let stream = driver.stream()?;
+///     let ptr = driver.allocate(&stream, bytes.len())?;
+///     // SAFETY: allocated on this stream with this length, freed after its last use.
+///     unsafe {
+///         driver.upload(&stream, ptr, bytes)?;
+///         bytes.fill(0);
+///         driver.download(&stream, bytes, ptr)?;
+///         driver.free(&stream, ptr)?;
+///     }
+///     driver.synchronize(&stream)
+/// }
+/// let mut bytes = *b"arras";
+/// round_trip(&CountingDriver::h200(), &mut bytes)?;
+/// assert_eq!(&bytes, b"arras");
+/// # Ok::<(), arras_cuda::DriverError>(())
+/// ```
 ///
 /// # Safety of the unsafe methods
 /// Addresses come from [`allocate`](Self::allocate) of the same driver, the stretches named lie inside an allocation, and

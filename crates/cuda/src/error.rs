@@ -1,6 +1,13 @@
 //! What a driver can refuse, as values to act upon.
 
 /// Why a call to a driver failed.
+///
+/// ```
+/// use arras_cuda::DriverError;
+///
+/// let error = DriverError::DriverTooOld { found: 12_040, required: 13_000 };
+/// assert_eq!(error.to_string(), "CUDA driver 12.4 is too old, 13.0 is needed");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriverError {

@@ -7,6 +7,14 @@ use crate::{Driver, DriverError, Images, abi};
 macro_rules! kernels {
     ($($(#[$doc:meta])* $name:ident: $entry:literal in $image:literal, $threads:literal;)*) => {
         /// A kernel that the backend launches; what it does stands beside its source.
+        ///
+        /// ```
+        /// use arras_cuda::Kernel;
+        ///
+        /// assert_eq!(Kernel::Add.entry(), "arras_add");
+        /// assert_eq!((Kernel::Add.image(), Kernel::Add.threads()), ("rns/pointwise", 256));
+        /// assert!(Kernel::ALL.iter().all(|kernel| kernel.threads() <= 1024));
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[allow(missing_docs, reason = "documented in kernels/")]
         pub enum Kernel { $($(#[$doc])* $name,)* }

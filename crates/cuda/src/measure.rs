@@ -13,6 +13,8 @@ use crate::error::DriverError;
 use crate::images::Images;
 
 /// Something measured.
+///
+/// See the example of [`Effort`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Measurement {
     /// What was measured: `imad rate`.
@@ -26,6 +28,22 @@ pub struct Measurement {
 }
 
 /// How much to do.
+///
+/// ```no_run
+/// use arras_cuda::measure::{Effort, measure};
+/// use arras_cuda::{Images, NvidiaDriver};
+///
+/// # let images = Images { abi: 0, images: &[] };
+/// // `images` are those of the build, `arras::KERNELS`.
+/// let gpu = NvidiaDriver::open(0)?;
+/// for found in measure(&gpu, &images, &Effort { samples: 5, ..Effort::full() })? {
+///     match &found.missing {
+///         None => assert_eq!(found.samples.len(), 5),
+///         Some(reason) => println!("{}: {reason}", found.name),
+///     }
+/// }
+/// # Ok::<(), arras_cuda::DriverError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effort {
     /// Repetitions of each measurement.

@@ -17,6 +17,22 @@ pub(crate) struct Line<D: Driver> {
 }
 
 /// Words on a device. They are released when every queue that used them has come that far.
+///
+/// ```
+/// use arras_cuda::Cuda;
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_rns::{Backend, Storage};
+///
+/// # let cuda = Cuda::counting(CountingDriver::h200())?;
+/// let queue = cuda.queue()?;
+/// let mut buffer = cuda.allocate(&queue, 4)?;
+/// cuda.write(&queue, &mut buffer, 1, &[7, 8, 9])?;
+/// let mut words = [0; 2];
+/// cuda.read(&queue, &buffer, 2, &mut words)?;
+/// assert_eq!((buffer.words(), words), (4, [8, 9]));
+/// assert!(cuda.write(&queue, &mut buffer, 3, &[1, 2]).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Buffer<D: Driver> {
     ptr: DevicePtr,
     words: usize,

@@ -27,6 +27,17 @@ pub use context::REQUIRED_DRIVER;
 pub use memory::Pinned;
 
 /// One GPU.
+///
+/// ```
+/// use arras_cuda::nvidia::REQUIRED_DRIVER;
+/// use arras_cuda::{Driver, DriverError, NvidiaDriver};
+///
+/// match NvidiaDriver::open(0) {
+///     Ok(gpu) => assert!(gpu.device().driver_version >= REQUIRED_DRIVER),
+///     Err(DriverError::NoDriver { reason }) => assert!(!reason.is_empty()),
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
 #[derive(Debug)]
 pub struct NvidiaDriver {
     info: DeviceInfo,
@@ -82,6 +93,8 @@ impl NvidiaDriver {
 }
 
 /// A stream that does not wait for the default stream.
+///
+/// See the example of [`Graph`].
 #[derive(Debug)]
 pub struct Stream {
     raw: sys::CUstream,
@@ -117,6 +130,8 @@ impl Drop for Stream {
 }
 
 /// A point in a stream.
+///
+/// See the example of [`Graph`].
 #[derive(Debug)]
 pub struct Event {
     raw: sys::CUevent,

@@ -8,6 +8,22 @@ use crate::memory::{Buffer, Line, lock};
 use crate::{Driver, DriverError};
 
 /// A stream, and the checks of data that are under way in it.
+///
+/// ```
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_cuda::{Cuda, Driver};
+/// use arras_rns::Backend;
+///
+/// # let cuda = Cuda::counting(CountingDriver::h200())?;
+/// // One queue on a stream of its own, one on the caller's.
+/// let first = cuda.queue()?;
+/// let second = cuda.queue_on(cuda.driver().stream()?);
+/// // What the second is given from here on waits for what the first was given so far.
+/// let event = cuda.record(&first)?;
+/// cuda.wait(&second, &event)?;
+/// cuda.synchronize(&second)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Queue<D: Driver> {
     pub(crate) line: Arc<Line<D>>,
@@ -15,6 +31,8 @@ pub struct Queue<D: Driver> {
 }
 
 /// A point in a queue.
+///
+/// See the example of [`Queue`].
 #[derive(Debug)]
 pub struct Event<D: Driver> {
     pub(crate) event: D::Event,

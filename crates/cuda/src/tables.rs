@@ -9,6 +9,26 @@ use crate::memory::Buffer;
 use crate::{DevicePtr, Driver, abi};
 
 /// Tables for a ring: an array of [`abi::Limb`], followed by the twiddle factors they point to.
+///
+/// ```
+/// use arras_cuda::Cuda;
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_rns::backend::{Conversion, IntegerMatrix};
+/// use arras_rns::{Backend, LimbSet, Ring, RingTables, prime::ntt_primes};
+///
+/// # let cuda = Cuda::counting(CountingDriver::h200())?;
+/// # let queue = cuda.queue()?;
+/// let ring = Ring::new(2048, &ntt_primes(50, 2048, 3, &[])?)?;
+/// let tables = cuda.tables(&queue, &ring)?;
+/// assert_eq!(tables.ring().degree(), 2048);
+/// // From the last prime to the first two, and a 2 x 3 matrix.
+/// let (source, target) = (LimbSet::single(2), LimbSet::range(0..2));
+/// let converter = cuda.converter(&queue, &tables, source, target)?;
+/// assert_eq!((converter.source(), converter.target()), (source, target));
+/// let matrix = cuda.matrix(&queue, &tables, 2, 3, &[1, 0, -1, 2, 5, 3])?;
+/// assert_eq!((matrix.rows(), matrix.columns()), (2, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Tables<D: Driver> {
     pub(crate) ring: Ring,
@@ -79,6 +99,8 @@ fn constants(ring: &Ring, limb: usize, forward: DevicePtr, inverse: DevicePtr) -
 }
 
 /// Constants of one base conversion: a [`abi::Factor`] per source limb, then the weights.
+///
+/// See the example of [`Tables`].
 #[derive(Debug)]
 pub struct Converter<D: Driver> {
     pub(crate) source: LimbSet,
@@ -118,6 +140,24 @@ impl<D: Driver> Conversion for Converter<D> {
 }
 
 /// Prepared polynomials: a copy.
+///
+/// ```
+/// use arras_cuda::Cuda;
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_rns::backend::Multiplicands;
+/// use arras_rns::{Backend, Evaluation, Poly, Ring, prime::ntt_primes};
+///
+/// # let cuda = Cuda::counting(CountingDriver::h200())?;
+/// # let queue = cuda.queue()?;
+/// # let ring = Ring::new(2048, &ntt_primes(50, 2048, 2, &[])?)?;
+/// # let tables = cuda.tables(&queue, &ring)?;
+/// // Three polynomials modulo two primes, as keys and weights are.
+/// let polynomials: Poly<_, Evaluation> = Poly::allocate(&cuda, &queue, &ring, ring.limbs(), 3)?;
+/// let prepared = cuda.prepare(&queue, &tables, &polynomials.view())?;
+/// assert_eq!((prepared.entries(), prepared.degree()), (3, 2048));
+/// assert_eq!(prepared.limbs(), ring.limbs());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Prepared<D: Driver> {
     pub(crate) buffer: Buffer<D>,
@@ -139,6 +179,8 @@ impl<D: Driver> Multiplicands for Prepared<D> {
 }
 
 /// An integer matrix, row by row.
+///
+/// See the example of [`Tables`].
 #[derive(Debug)]
 pub struct Matrix<D: Driver> {
     pub(crate) rows: usize,

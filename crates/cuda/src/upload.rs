@@ -5,6 +5,28 @@ use crate::driver::{DevicePtr, Driver, Result};
 
 /// Two page-locked blocks in turn, and a stream for their copies: while the device works on what one brought, the other is filled and
 /// copied.
+///
+/// ```
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_cuda::upload::Uploads;
+/// use arras_cuda::{Cuda, Driver};
+///
+/// let cuda = Cuda::counting(CountingDriver::h200())?;
+/// let (driver, mut uploads) = (cuda.driver(), Uploads::new(&cuda, 4)?);
+/// let stream = driver.stream()?;
+/// let targets = [driver.allocate(&stream, 4)?, driver.allocate(&stream, 4)?];
+/// for image in [[1; 4], [2; 4], [3; 4]] {
+///     // SAFETY: the targets hold four bytes each and are not freed.
+///     unsafe { uploads.upload(&stream, targets[uploads.turn()], 4, |block| block.copy_from_slice(&image))? };
+///     // Launches on `stream` that read the target come here.
+///     uploads.used(&stream)?;
+/// }
+/// let mut found = [0; 4];
+/// // SAFETY: as above.
+/// unsafe { driver.download(&stream, &mut found, targets[0])? };
+/// assert_eq!(found, [3; 4]);
+/// # Ok::<(), arras_cuda::DriverError>(())
+/// ```
 #[derive(Debug)]
 pub struct Uploads<D: Driver> {
     cuda: Cuda<D>,

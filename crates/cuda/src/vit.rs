@@ -9,6 +9,8 @@ use crate::backend::Cuda;
 use crate::driver::{DevicePtr, Driver, Launch, Result};
 
 /// What a tensor is made of. Arithmetic is in `f32` either way.
+///
+/// See the example of [`VitKernels`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Element {
     /// 4 bytes.
@@ -35,6 +37,8 @@ impl Element {
 }
 
 /// An activation function of a feed-forward part.
+///
+/// See the example of [`VitKernels`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Activation {
     /// `x Phi(x)`.
@@ -48,6 +52,8 @@ pub enum Activation {
 }
 
 /// Rows of elements, one after the other.
+///
+/// See the example of [`VitKernels`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rows {
     /// What they are made of.
@@ -147,6 +153,27 @@ const SOFTMAX_WIDE: usize = 1024;
 const LAYER_NORM_WIDTH: usize = 1536;
 
 /// The kernels on a device.
+///
+/// Which kernels serve the tokens of a transformer, noted instead of run:
+///
+/// ```
+/// use arras_cuda::counting::CountingDriver;
+/// use arras_cuda::vit::{Activation, Element, Rows, VitKernels};
+/// use arras_cuda::{Cuda, Driver, Image, Images, abi};
+///
+/// # let mut images = CountingDriver::images();
+/// # images.extend(["vit/fused", "vit/simple"].map(|name| Image { name, bytes: &[] }));
+/// let cuda = Cuda::new(CountingDriver::h200(), &Images { abi: abi::HASH, images: &images })?;
+/// let (kernels, stream) = (VitKernels::new(&cuda)?, cuda.driver().stream()?);
+/// let tokens = Rows { element: Element::Bf16, rows: 65, width: 768 };
+/// let bytes = tokens.rows * tokens.width * tokens.element.bytes();
+/// let (x, bias) = (cuda.driver().allocate(&stream, bytes)?, cuda.driver().allocate(&stream, 768 * 2)?);
+/// // SAFETY: just allocated on this stream, with these extents.
+/// unsafe { kernels.activate(&stream, tokens, Activation::Gelu, x, bias)? };
+/// let noted = cuda.driver().take();
+/// assert_eq!((noted.len(), noted[0].entry.as_str()), (1, "arras_vit_gelu_bf16"));
+/// # Ok::<(), arras_cuda::DriverError>(())
+/// ```
 ///
 /// # Safety of the unsafe methods
 /// Addresses are of this device, aligned to their elements, and good for as many of them as [`Rows`] says (the bias for one row); operands do

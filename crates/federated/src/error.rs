@@ -4,6 +4,13 @@
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A refused or failed step. Messages never contain secret material.
+///
+/// ```
+/// use arras_federated::noise::DiscreteGaussian;
+///
+/// let error = DiscreteGaussian::new(0.0).unwrap_err();
+/// assert_eq!(error.to_string(), "noise of sigma 0e0 cannot be drawn (above 0, at most 2^45)");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

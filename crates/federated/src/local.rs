@@ -21,6 +21,27 @@ pub const HELD_OUT: f64 = 0.2;
 const HELD_OUT_SEED: u64 = 1;
 
 /// Rows that fit an agreement: projected, clipped, with classes in its order, split into training and held-out rows.
+///
+/// ```
+/// use arras_federated::Local;
+/// use arras_fit::import;
+///
+/// # let agreement = arras_rounds::Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 2,
+/// #     classes: vec!["high".into(), "low".into()], row_bound: 5.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// // Two features, classes "high" and "low", rows cut to norm 5.
+/// let table = b"file,label,f0,f1\na,low,1,0\nb,low,0,1\nc,high,3,4\nd,high,6,8\n";
+/// let mut features = import::from_csv("own.csv", table)?;
+/// features.fingerprint = Some(agreement.backbone.clone());
+/// let local = Local::new(&agreement, &features)?;
+/// assert_eq!((local.names().len(), local.clipped()), (4, 1));
+/// let (training, held_out) = local.sizes();
+/// assert_eq!((training + held_out, local.statistics()?.rows()), (4, training as f64));
+///
+/// features.fingerprint = Some("another backbone".into());
+/// assert!(Local::new(&agreement, &features).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Local {
     agreement: Agreement,

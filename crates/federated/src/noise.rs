@@ -12,6 +12,18 @@ use crate::{Error, Result};
 pub const MAX_SIGMA: u64 = 1 << 45;
 
 /// A discrete Gaussian on the integers: probability of x proportional to `exp(-x^2 / (2 sigma^2))`.
+///
+/// ```
+/// use arras_federated::noise::DiscreteGaussian;
+/// use arras_ckks::sampling::Sampler;
+///
+/// let noise = DiscreteGaussian::new(40.0)?;
+/// let mut rng = Sampler::from_os()?;
+/// let draws: Vec<f64> = (0..1000).map(|_| noise.sample(&mut rng) as f64).collect();
+/// let variance = draws.iter().map(|x| x * x).sum::<f64>() / 1000.0;
+/// assert!((variance.sqrt() - 40.0).abs() < 10.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct DiscreteGaussian {
     sigma: u64,

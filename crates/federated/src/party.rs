@@ -26,6 +26,26 @@ use crate::{Error, Result};
 const KEY_ROUND: u32 = 0;
 
 /// A party with its journal. Its state is what the journal holds: a restart is [`Party::new`] with the same journal.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_federated::Party;
+/// use arras_rounds::journal::MemoryJournal;
+/// use arras_rounds::message::{Message, Signed};
+///
+/// # let agreement = arras_rounds::Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 4,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 16.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// let party = Party::new("alpha", agreement.clone(), Cpu::sequential(), MemoryJournal::default())?;
+/// let join = Signed::decode(&party.join()?)?;
+/// join.verify(None)?;
+/// assert!(matches!(join.message, Message::Join(agreed, _) if *agreed == agreement));
+/// // The journal holds the keys: a restart is the same party.
+/// let restarted = Party::new("alpha", agreement, Cpu::sequential(), party.journal().clone())?;
+/// assert_eq!(restarted.verifying_key(), party.verifying_key());
+/// assert!(party.roster().is_err());
+/// # Ok::<(), arras_federated::Error>(())
+/// ```
 pub struct Party<B: Backend, J> {
     name: String,
     agreement: Agreement,
@@ -37,6 +57,21 @@ pub struct Party<B: Backend, J> {
 }
 
 /// What a party remembers of epochs other than the one it is in.
+///
+/// ```
+/// use arras_federated::party::Memory;
+/// use arras_federated::session;
+/// use arras_rounds::journal::MemoryJournal;
+/// use arras_rounds::ledger::Event;
+///
+/// // The journal of an earlier epoch, in which a party was revoked.
+/// let mut journal = MemoryJournal::default();
+/// session::record(&mut journal, 1_700_000_000, Event::Revoked { member: "beta".into() })?;
+/// let mut memory = Memory::default();
+/// memory.add(&journal)?;
+/// assert_eq!(memory.revoked, ["beta"]);
+/// # Ok::<(), arras_federated::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
     /// Sums that its data entered.

@@ -15,6 +15,27 @@ use crate::{Error, Result};
 const HALF_DECADES: std::ops::RangeInclusive<i32> = -10..=2;
 
 /// Decrypted statistics, ready for any penalty.
+///
+/// ```
+/// use arras_federated::local::to_integers;
+/// use arras_federated::receiver::Pooled;
+/// use arras_fit::ridge::Problem;
+/// use arras_fit::statistics::Statistics;
+///
+/// # let agreement = arras_rounds::Agreement { name: "one feature".into(), epoch: 1, backbone: "x".into(), dimension: 1,
+/// #     classes: vec!["low".into(), "high".into()], row_bound: 2.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// // The sums over four rows, divided by the bound, as integers: what a decryption gives.
+/// let (features, classes) = (&[0.0, 0.25, 0.75, 1.0], &[0, 0, 1, 1]);
+/// let problem = Problem { features, dimension: 1, classes, class_count: 2, groups: None };
+/// let integers = to_integers(&Statistics::of(&problem)?, agreement.format()?.unit);
+/// let pooled = Pooled::new(&agreement, &integers)?;
+/// assert_eq!(pooled.statistics().rows().round(), 4.0);
+/// let (head, _) = pooled.candidate(1e-3)?;
+/// let decided = pooled.head(&head, None)?.logits(&[0.1, 1.9]);
+/// assert!(decided[0] > decided[1] && decided[2] < decided[3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Pooled {
     agreement: Agreement,

@@ -12,6 +12,8 @@ use crate::receiver::Pooled;
 use crate::{Error, Local, Party, Result};
 
 /// What a party sees of a coordinator, and how it speaks to it.
+///
+/// See the example of [`Session`]; [`InProcess`] is one.
 pub trait Board {
     /// What is being waited for.
     ///
@@ -56,6 +58,8 @@ pub trait Board {
 }
 
 /// A coordinator in the same process, and the time that its events get.
+///
+/// See the example of [`Session`].
 #[derive(Debug)]
 pub struct InProcess<'a, B: Backend, J> {
     /// The coordinator.
@@ -104,15 +108,24 @@ impl<B: Backend, J: Journal> Board for InProcess<'_, B, J> {
 }
 
 /// What the receiver asks for.
+///
+/// ```
+/// use arras_federated::session::Plan;
+///
+/// let plan = Plan { penalties: vec![1e-4, 1e-3, 1e-2], ..Plan::default() };
+/// assert!(plan.attempts >= 1 && plan.bins >= 2);
+/// // Without penalties the receiver tries those that fit the sums.
+/// assert!(Plan::default().penalties.is_empty());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Penalties to try; without any, [`Pooled::penalties`].
+    /// Penalties to try, at most 64; without any, [`Pooled::penalties`].
     pub penalties: Vec<f64>,
-    /// Bins of the histograms of scores.
+    /// Bins of the histograms of scores, 1 to 256.
     pub bins: u32,
-    /// Seconds for uploads, and for shares.
+    /// Seconds for uploads, and for shares; at least 1 each.
     pub seconds: (u32, u32),
-    /// Attempts at a round before the receiver gives up.
+    /// Attempts at a round before the receiver gives up, at least 1.
     pub attempts: u32,
     /// Parties that are counted on to add their noise, where privacy was agreed on: the quorum, less those that might collude.
     pub honest: u32,
@@ -125,6 +138,8 @@ impl Default for Plan {
 }
 
 /// Whether there is more to do.
+///
+/// See the example of [`Session`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
     /// Something was sent.
@@ -138,6 +153,32 @@ pub enum Progress {
 }
 
 /// A party, its data, and those it trusts to be who they are.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_federated::session::{Board, InProcess, Plan, Progress};
+/// use arras_federated::{Local, Party, Session};
+/// use arras_rounds::coordinator::{Coordinator, Phase};
+/// use arras_rounds::journal::MemoryJournal;
+///
+/// # let agreement = arras_rounds::Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 1,
+/// #     classes: vec!["high".into(), "low".into()], row_bound: 5.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// # let mut features = arras_fit::import::from_csv("own.csv", b"file,label,x\na,low,1\nb,low,2\nc,high,3\nd,high,4\n")?;
+/// # features.fingerprint = Some(agreement.backbone.clone());
+/// let mut coordinator = Coordinator::new(agreement.clone(), Cpu::sequential(), MemoryJournal::default())?;
+/// let local = Local::new(&agreement, &features)?;
+/// let party = Party::new("beta", agreement, Cpu::sequential(), MemoryJournal::default())?;
+/// let pinned = vec![(party.name().to_owned(), party.verifying_key())];
+/// let mut session = Session::new(party, local, pinned, Plan::default());
+///
+/// let mut board = InProcess { coordinator: &mut coordinator, now: 1_700_000_000 };
+/// let waiting = Progress::Waiting(Phase::Joining { missing: 3 });
+/// assert_eq!(session.step(&mut board, 1_700_000_000)?, waiting);
+/// // It has joined; two others are still to come.
+/// assert_eq!(board.phase()?, Phase::Joining { missing: 2 });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Session<B: Backend, J> {
     party: Party<B, J>,

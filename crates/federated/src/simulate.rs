@@ -14,6 +14,30 @@ use crate::{Error, Local, Party, Result};
 const MAX_ROUNDS: usize = 64;
 
 /// What came out.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_federated::session::Plan;
+/// use arras_federated::{local, simulate};
+/// use arras_fit::{Features, split::Deal};
+///
+/// # let agreement = arras_rounds::Agreement { name: "one feature".into(), epoch: 1, backbone: "x".into(), dimension: 1,
+/// #     classes: vec!["high".into(), "low".into()], row_bound: 2.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "party-001".into(), projection: None, privacy: None };
+/// # let values: Vec<f32> = (0..60).map(|row| row as f32 / 60.0).collect();
+/// # let label = |x: &f32| if *x > 0.5 { "high" } else { "low" }.to_owned();
+/// # let features = Features { dimension: 1, labels: Some(values.iter().map(label).collect()), values,
+/// #     names: (0..60).map(|row| row.to_string()).collect(), fingerprint: Some("x".into()), groups: None };
+/// // 60 rows of one feature at three parties; no one's rows or sums are seen by another.
+/// let parts = local::deal(&features, None, 3, Deal::Even, 1)?;
+/// let plan = Plan { penalties: vec![1e-3], ..Plan::default() };
+/// let found = simulate::run(&agreement, &parts, &plan, Cpu::sequential)?;
+/// assert_eq!((found.sums_are_exact, found.parties.len()), (Some(true), 3));
+/// let logits = found.head.logits(&[0.1, 0.9]);
+/// assert!(logits[0] < logits[1] && logits[2] > logits[3]);
+/// arras_rounds::Ledger::verify(&found.ledger)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Simulated {
     /// The published head.

@@ -11,6 +11,21 @@ use crate::metrics::argmax;
 const RANGE: (f64, f64) = (-0.5, 1.5);
 
 /// Counts of one head.
+///
+/// Two clients count on their own rows; the counts of all rows are the sum:
+///
+/// ```
+/// use arras_fit::counts::Counts;
+///
+/// // Scores of two rows and two classes each.
+/// let first = Counts::of(&[0.9, 0.1, 0.2, 0.8], &[0, 1], 2, 10)?;
+/// let second = Counts::of(&[0.75, 0.25, 0.55, 0.45], &[0, 1], 2, 10)?;
+/// let sum: Vec<i64> = first.integers().iter().zip(second.integers()).map(|(a, b)| a + b).collect();
+/// let quality = Counts::from_integers(&sum, 2, 10)?.quality();
+/// assert_eq!((quality.rows, quality.accuracy), (4.0, 0.75));
+/// assert_eq!(quality.auc, Some(1.0));
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     class_count: usize,
@@ -19,6 +34,7 @@ pub struct Counts {
 }
 
 /// What the counts tell.
+/// See the example of [`Counts`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quality {
     /// Rows counted.
@@ -41,7 +57,7 @@ pub const fn len(class_count: usize, bins: usize) -> usize {
 }
 
 impl Counts {
-    /// Counts `[n][C]` scores of rows whose classes are known.
+    /// Counts `[n][C]` scores of rows whose classes are known, in histograms of `bins` bins, at least 1.
     ///
     /// # Errors
     /// Lengths that do not fit, a class beyond C, scores that are not finite.

@@ -1,6 +1,13 @@
 use arras_heads::head;
 
 /// Why a file, a set of features or a fit was refused.
+///
+/// ```
+/// use arras_fit::import;
+///
+/// let error = import::from_csv("tokens.csv", b"file,f0,f1\na.png,0.5,1.0\nb.png,0.5,nan\n").unwrap_err();
+/// assert_eq!(error.to_string(), "tokens.csv: line 3, column 3: \"nan\" is not finite in 32 bits");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read, parsed or written. Names the file and the field.

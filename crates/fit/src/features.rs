@@ -22,6 +22,21 @@ pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 type FileError = arras_heads::head::Error;
 
 /// Features of n images, `[n][D]` row-major, with what is known about each image.
+///
+/// ```
+/// use arras_fit::{Features, import};
+///
+/// let table = b"file,label,f0,f1\na.png,normal,0.5,1.0\nb.png,tumour,2.0,-1.0\n";
+/// let features = import::from_csv("tokens.csv", table)?;
+/// assert_eq!((features.rows(), features.dimension), (2, 2));
+/// assert_eq!(features.row(1), Some(&[2.0, -1.0][..]));
+/// let (classes, class_of_row) = features.classes().ok_or("no labels")?;
+/// assert_eq!((classes[1].as_str(), class_of_row), ("tumour", vec![0, 1]));
+///
+/// let bytes = features.to_bytes("tokens.safetensors")?;
+/// assert_eq!(Features::from_bytes("tokens.safetensors", &bytes)?, features);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Features {
     /// Number of features D per row, 1 to 65,536.

@@ -16,6 +16,19 @@ mod table;
 use table::Table;
 
 /// The formats that [`import`] understands.
+///
+/// ```
+/// use std::path::Path;
+/// use arras_fit::import::{Format, from_bytes};
+///
+/// assert_eq!(Format::of(Path::new("tokens.NPY"))?, Format::Npy);
+/// let error = Format::of(Path::new("tokens.txt")).unwrap_err();
+/// assert_eq!(error.to_string(), "tokens.txt: extension: not one of .npy, .csv, .safetensors");
+///
+/// let features = from_bytes("tokens.csv", b"0.5,1.0\n2.0,-1.0\n", Format::Csv)?;
+/// assert_eq!((features.rows(), features.dimension, features.names[1].as_str()), (2, 2, "1"));
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// NumPy's `.npy`, versions 1 to 3: one array of `<f2`, `<f4` or `<f8` in C or Fortran order, `[n, D]`, or

@@ -32,6 +32,21 @@ pub const DEFAULT_RESAMPLES: usize = 1_000;
 pub const MAX_RESAMPLES: usize = 1_000_000;
 
 /// Scores of rows whose classes are known.
+///
+/// ```
+/// use arras_fit::metrics::{Predictions, evaluate};
+///
+/// // Four rows of two classes; the second row is wrong.
+/// let scores = [0.9, 0.1, 0.4, 0.6, 0.2, 0.8, 0.3, 0.7];
+/// let predictions = Predictions { scores: &scores, class_count: 2, labels: &[0, 0, 1, 1], groups: None };
+/// let found = evaluate(&predictions, 100, 1)?;
+/// assert_eq!(found.confusion, [[1, 1], [0, 2]]);
+/// assert_eq!((found.accuracy.value, found.balanced_accuracy.value), (0.75, 0.75));
+/// assert_eq!(found.auc.map(|auc| auc.value), Some(1.0));
+/// assert!(found.accuracy.low <= 0.75 && 0.75 <= found.accuracy.high);
+/// assert_eq!((found.bootstrap.units, found.bootstrap.by_group), (4, false));
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Predictions<'a> {
     /// `[n][C]`, row-major, finite.
@@ -45,6 +60,7 @@ pub struct Predictions<'a> {
 }
 
 /// A number with its 95 % interval.
+/// See the example of [`Predictions`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// On all rows.
@@ -56,6 +72,7 @@ pub struct Estimate {
 }
 
 /// What the intervals come from.
+/// See the example of [`Predictions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bootstrap {
     /// Number of resamples.
@@ -69,6 +86,7 @@ pub struct Bootstrap {
 }
 
 /// All metrics of this module. See there for the definitions.
+/// See the example of [`Predictions`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// n.

@@ -26,17 +26,37 @@ const BATCH: usize = 128;
 const CONSTANT: f64 = 1e-6;
 
 /// How to train.
+///
+/// ```
+/// use arras_fit::{Features, Training, train_mlp};
+///
+/// // Far from the origin or near it: no plane separates that, squares do.
+/// let values: Vec<f32> = (0..60).map(|row| (row % 6) as f32 - 2.5).collect();
+/// let label = |x: &f32| if x.abs() > 1.0 { "far" } else { "near" }.to_owned();
+/// let features = Features {
+///     dimension: 1,
+///     labels: Some(values.iter().map(label).collect()),
+///     names: (0..60).map(|row| format!("{row}.png")).collect(),
+///     values,
+///     ..Features::default()
+/// };
+/// let training = Training { epochs: 200, learning_rate: 0.05, ..Training::new(2) };
+/// let trained = train_mlp(&features, &training)?;
+/// assert_eq!((trained.mlp.hidden(), trained.rows), (2, [48, 12]));
+/// assert_eq!(trained.evaluation.accuracy.value, 1.0);
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Training {
-    /// Hidden units H.
+    /// Hidden units H, 1 to [`MAX_HIDDEN`](arras_heads::head::mlp::MAX_HIDDEN).
     pub hidden: usize,
     /// What initial weights, the split and the order of rows depend on.
     pub seed: u64,
-    /// Most passes over the data.
+    /// Most passes over the data, at least 1.
     pub epochs: usize,
     /// Epochs without a smaller validation loss after which training stops.
     pub patience: usize,
-    /// Step size of Adam.
+    /// Step size of Adam, above 0.
     pub learning_rate: f64,
     /// Share of every weight that a step of size 1 takes away.
     pub weight_decay: f64,
@@ -50,6 +70,7 @@ impl Training {
 }
 
 /// A head and how it came about.
+/// See the example of [`Training`].
 #[derive(Debug, Clone)]
 pub struct TrainedMlp {
     /// The head with its card.

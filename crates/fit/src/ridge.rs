@@ -25,6 +25,26 @@ const GRID_HALF_DECADES: std::ops::RangeInclusive<i32> = -12..=4;
 const MAX_ROWS: usize = 1 << 24;
 
 /// Training data in memory.
+///
+/// ```
+/// use arras_fit::ridge::{Form, Problem, fit};
+///
+/// let problem = Problem {
+///     features: &[0.0, 1.0, 2.0, 3.0],
+///     dimension: 1,
+///     classes: &[0, 0, 1, 1],
+///     class_count: 2,
+///     groups: None,
+/// };
+/// let head = fit(&problem, Some(5.0))?;
+/// assert!((head.weight[1] - 0.2).abs() < 1e-12 && (head.bias[1] - 0.2).abs() < 1e-12);
+/// assert_eq!((head.form, head.blocks), (Form::Gram, 4));
+/// // Without a penalty one is chosen: each row is predicted by the fit to the other rows.
+/// let chosen = fit(&problem, None)?;
+/// assert!(chosen.path.iter().any(|trial| trial.l2 == chosen.l2));
+/// assert_eq!(chosen.validation.map(|found| found.accuracy), Some(1.0));
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Problem<'a> {
     /// `[n][D]`, row-major, finite.
@@ -40,6 +60,7 @@ pub struct Problem<'a> {
 }
 
 /// Which matrix was decomposed.
+/// See the example of [`Problem`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `X^T X`, D by D.
@@ -49,6 +70,7 @@ pub enum Form {
 }
 
 /// How well rows are predicted by fits that have not seen their block.
+/// See the example of [`Problem`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Validation {
     /// The penalty.
@@ -64,6 +86,7 @@ pub struct Validation {
 }
 
 /// What validation said about one penalty.
+/// See the example of [`Problem`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trial {
     /// The penalty.
@@ -75,6 +98,7 @@ pub struct Trial {
 }
 
 /// A fitted head and how its penalty was found.
+/// See the example of [`Problem`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     /// `[C][D]`, row-major.

@@ -9,6 +9,18 @@ use crate::Error;
 use crate::random::Stream;
 
 /// How rows are dealt to clients.
+///
+/// ```
+/// use arras_fit::split::{Deal, Rows, deal};
+///
+/// // Six rows of three patients, scanned at two sites.
+/// let rows = Rows { classes: &[0, 1, 0, 1, 0, 1], groups: Some(&[0, 0, 1, 1, 2, 2]) };
+/// let sites = [9, 9, 9, 9, 4, 4];
+/// assert_eq!(deal(&rows, Some(&sites), 2, Deal::ByKey, 1)?, [vec![0, 1, 2, 3], vec![4, 5]]);
+/// let even = deal(&rows, None, 3, Deal::Even, 1)?;
+/// assert!(even.iter().all(|client| client.len() == 2 && client[0] / 2 == client[1] / 2));
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Deal {
     /// Every client a like mixture: groups are shuffled and each goes to the client with the fewest rows.
@@ -21,6 +33,18 @@ pub enum Deal {
 }
 
 /// Rows, and what must stay together.
+///
+/// ```
+/// use arras_fit::split::{Rows, hold_out};
+///
+/// // Eight rows of four patients: a patient is on one side of the split.
+/// let patients = [0, 0, 1, 1, 2, 2, 3, 3];
+/// let rows = Rows { classes: &[0, 0, 0, 0, 1, 1, 1, 1], groups: Some(&patients) };
+/// let (training, test) = hold_out(&rows, 0.5, 1)?;
+/// assert_eq!((training.len(), test.len()), (4, 4));
+/// assert!(test.iter().all(|&row| training.iter().all(|&other| patients[row] != patients[other])));
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
     /// The class of each row.

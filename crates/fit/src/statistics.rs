@@ -14,6 +14,24 @@ use crate::Error;
 use crate::ridge::Problem;
 
 /// Sums over rows. All entries are finite.
+///
+/// Two clients send their sums; the head of the sum is that of all rows together:
+///
+/// ```
+/// use arras_fit::ridge::Problem;
+/// use arras_fit::statistics::Statistics;
+///
+/// let sums = |features: &[f32], classes: &[usize]| {
+///     Statistics::of(&Problem { features, dimension: 1, classes, class_count: 2, groups: None })
+/// };
+/// let mut total = sums(&[0.0, 1.0], &[0, 0])?;
+/// total.add(&sums(&[2.0, 3.0], &[1, 1])?)?;
+/// assert_eq!(total, sums(&[0.0, 1.0, 2.0, 3.0], &[0, 0, 1, 1])?);
+///
+/// let head = total.solver()?.solve(5.0)?;
+/// assert!((head.weight[1] - 0.2).abs() < 1e-12 && (head.bias[1] - 0.2).abs() < 1e-12);
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     /// D, at least 1.
@@ -161,6 +179,7 @@ fn index(dimension: usize, row: usize, column: usize) -> usize {
 }
 
 /// The centred problem in the eigenbasis of its Gram matrix.
+/// See the example of [`Statistics`].
 #[derive(Debug, Clone)]
 pub struct Solver {
     /// Ascending, at least zero.
@@ -175,6 +194,7 @@ pub struct Solver {
 }
 
 /// A head, and how well its penalty determines it.
+/// See the example of [`Statistics`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solution {
     /// `[C][D]`, row-major.

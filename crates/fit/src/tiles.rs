@@ -29,6 +29,20 @@ pub const SIZES: std::ops::RangeInclusive<usize> = 32..=1024;
 pub const MAX_PER_CLASS: usize = 1_000_000;
 
 /// A reproducible set of tiles.
+///
+/// ```
+/// use arras_fit::tiles::TileSet;
+///
+/// let tiles = TileSet { seed: 7, per_class: 10, patients: 4, sites: 2, size: 32 };
+/// let tile = tiles.tile(1)?;
+/// assert_eq!(tile.name, "solid/solid-00000.png");
+/// assert_eq!(tile.rgb.len(), 32 * 32 * 3);
+/// assert_eq!((tiles.len(), tiles.tile(1)?), (30, tile));
+///
+/// let error = TileSet { size: 8, ..tiles }.check().unwrap_err();
+/// assert_eq!(error.to_string(), "size: 8 is outside 32..=1024");
+/// # Ok::<(), arras_fit::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TileSet {
     /// Everything random depends on it.
@@ -43,7 +57,7 @@ pub struct TileSet {
     pub size: usize,
 }
 
-/// One tile.
+/// One tile. See the example of [`TileSet`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {
     /// Index into [`CLASSES`].

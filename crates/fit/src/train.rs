@@ -12,6 +12,20 @@ use crate::{Error, Features};
 const BOOTSTRAP_SEED: u64 = 0;
 
 /// A head and what is known about it.
+///
+/// ```
+/// use arras_fit::{import, train};
+///
+/// let table = "file,label,f0\na,low,0.1\nb,low,0.2\nc,low,0.3\nd,high,0.7\ne,high,0.8\nf,high,0.9\n";
+/// let features = import::from_csv("tokens.csv", table.as_bytes())?;
+/// let trained = train(&features, None)?;
+/// assert_eq!(trained.head.classes, ["high", "low"]);
+/// assert_eq!(trained.head.card.counts, [3, 3]);
+/// assert_eq!(trained.head.card.l2, Some(trained.fit.l2));
+/// let evaluation = trained.evaluation.ok_or("a single row")?;
+/// assert_eq!(evaluation.confusion, [[3, 0], [0, 3]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Trained {
     /// The head, rounded to f32, with its card.

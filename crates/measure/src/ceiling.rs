@@ -17,6 +17,23 @@ const SAMPLE_NS: f64 = 500_000.0;
 const SMALLEST: u64 = 1 << 14;
 
 /// Ceilings of a device, measured when they are first asked for.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_measure::CpuDevice;
+/// use arras_measure::ceiling::Ceilings;
+/// use arras_measure::record::Work;
+///
+/// let device = CpuDevice::new(Cpu::sequential());
+/// let mut ceilings = Ceilings::new(&device);
+/// // A transform of degree 4096: every word read and written once, 12 stages of 2048 butterflies.
+/// let work = Work { multiplications: 12 * 2048, ..Work::moving(8 * 4096, 8 * 4096) };
+/// let floor = ceilings.floor(work, 16 * 4096)?;
+/// assert!(floor.memory > 0.0 && floor.ns() >= floor.arithmetic);
+/// let kinds: Vec<String> = ceilings.into_list().into_iter().map(|ceiling| ceiling.kind).collect();
+/// assert_eq!(kinds, ["multiply", "stream"]);
+/// # Ok::<(), arras_measure::Error>(())
+/// ```
 pub struct Ceilings<'d, D: Device> {
     device: &'d D,
     known: BTreeMap<Kind, Ceiling>,

@@ -7,6 +7,21 @@ use arras_rns::Backend;
 use crate::Result;
 
 /// Times work on a queue. The CPU takes the monotonic clock; a device may put events around the work.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_measure::clock::{Clock, Monotonic};
+/// use arras_rns::Backend;
+///
+/// let cpu = Cpu::sequential();
+/// let (queue, mut sum) = (cpu.queue()?, 0_u64);
+/// let taken = Monotonic.time(&cpu, &queue, &mut || {
+///     sum = (0..10_000).fold(sum, |sum, x| std::hint::black_box(sum + x));
+///     Ok(())
+/// })?;
+/// assert!(sum >= 49_995_000 && taken > 0.0);
+/// # Ok::<(), arras_measure::Error>(())
+/// ```
 pub trait Clock<B: Backend> {
     /// Nanoseconds from the moment the queue, which is idle, is given `work` until all of it is done.
     ///
@@ -18,6 +33,7 @@ pub trait Clock<B: Backend> {
 /// The host's monotonic clock; waits for the queue before it is read. Time during which the calling thread could have worked, but
 /// others had its core, is not the work's: where the system tells of it, short work is timed again, and what long work waited
 /// is taken off.
+/// See the example of [`Clock`].
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Monotonic;
 

@@ -33,6 +33,8 @@ const LEAST_BLOCKS: usize = 8;
 const RUN: usize = 3;
 
 /// What can be said about a benchmark.
+///
+/// See the example of [`Report`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -47,6 +49,8 @@ pub enum Verdict {
 }
 
 /// One benchmark of two records.
+///
+/// See the example of [`Report`].
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Comparison {
     /// Its id.
@@ -62,6 +66,28 @@ pub struct Comparison {
 }
 
 /// Two records.
+///
+/// ```
+/// use arras_measure::{Record, Report, Verdict};
+/// # use arras_measure::{Benchmark, machine::Source, stats::Summary, telemetry::Energy};
+///
+/// # let record = |factor: f64| {
+/// #     let samples: Vec<f64> = (0..15).map(|round| factor * (1000.0 + f64::from(round % 4))).collect();
+/// #     let source = Source { commit: "0".repeat(40), committed: 1_700_000_000, dirty: false };
+/// #     let benchmark = Benchmark { id: "ntt".into(), what: "a transform".into(), backend: "cpu".into(), threads: 1,
+/// #         parameters: Default::default(), unit: "ns".into(), items: 1, item: "polynomial".into(), headline: true,
+/// #         work: None, floor: None, rounds: 15, blocks: 1, control: vec![1.0; 15], energy: Energy::default(),
+/// #         summary: Summary::of(&samples), samples };
+/// #     Record { benchmarks: vec![benchmark], ..Record::start(source) }
+/// # };
+/// // Records of one benchmark: as it was, the same again, and half as long again.
+/// let (before, again, slower) = (record(1.0), record(1.0), record(1.5));
+/// let report = Report::new(&before, &again)?;
+/// assert_eq!((report.count(Verdict::Same), report.comparisons[0].ratio.value), (1, 1.0));
+/// let report = Report::new(&before, &slower)?;
+/// assert_eq!(report.comparisons[0].verdict, Verdict::Slower);
+/// # Ok::<(), arras_measure::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Report {
     /// What both measured, in the order of the second.

@@ -13,9 +13,12 @@ use crate::clock::{Clock, Monotonic};
 use crate::{Error, Result, machine};
 
 /// Work that is timed, ready to be done again and again.
+/// See the example of [`Device`].
 pub type Run<'f> = Box<dyn FnMut() -> Result<()> + 'f>;
 
 /// Bytes that go by: so many read, so many written, in a memory of `footprint` bytes.
+///
+/// See the example of [`Device`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Traffic {
     /// Bytes read.
@@ -27,6 +30,21 @@ pub struct Traffic {
 }
 
 /// A machine that is measured. The cases know nothing else about it.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_measure::device::Traffic;
+/// use arras_measure::{CpuDevice, Device};
+///
+/// let device = CpuDevice::new(Cpu::sequential());
+/// assert_eq!(device.threads(), 1);
+/// // Two words are read for one that is written, within the caches.
+/// let traffic = Traffic { read: 2, written: 1, footprint: 3 << 15 };
+/// let (mut run, bytes) = device.stream(traffic)?;
+/// run()?;
+/// assert!(bytes > 0);
+/// # Ok::<(), arras_measure::Error>(())
+/// ```
 pub trait Device {
     /// What does the work.
     type Backend: Backend;
@@ -110,6 +128,18 @@ impl pulp::WithSimd for Fmas {
 
 /// Any backend. What it reaches at most is what its own simplest methods reach: copies and sums for streams, products with a
 /// number for multiplications.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_measure::{AnyDevice, Device};
+/// use arras_rns::Backend;
+///
+/// // Any backend can be measured; `arras::Device` is one.
+/// let device = AnyDevice::new(Cpu::sequential(), 32 << 20);
+/// assert_eq!((device.cache(), device.threads()), (32 << 20, 1));
+/// assert_eq!(device.backend()?.name(), Cpu::sequential().name());
+/// # Ok::<(), arras_measure::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AnyDevice<B> {
     backend: B,
@@ -200,6 +230,8 @@ impl<B: Backend + Clone> Device for AnyDevice<B> {
 }
 
 /// The CPU.
+///
+/// See the example of [`Device`].
 #[derive(Debug)]
 pub struct CpuDevice {
     cpu: Cpu,

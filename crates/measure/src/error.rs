@@ -3,6 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// Why something was not measured, read or written.
+///
+/// ```
+/// use arras_measure::Record;
+///
+/// let error = Record::read("records/missing.json".as_ref()).unwrap_err();
+/// assert!(error.to_string().starts_with("records/missing.json: "));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

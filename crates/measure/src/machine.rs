@@ -9,6 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// A commit.
+///
+/// ```
+/// use arras_measure::machine::Source;
+///
+/// let text = "0123456789abcdef0123456789abcdef01234567 1700000000 clean";
+/// let source = Source::built(text).ok_or("no commit")?;
+/// assert_eq!((source.short(8), source.committed, source.dirty), ("01234567", 1_700_000_000, false));
+/// assert_eq!(Source::built("built without git"), None);
+/// # Ok::<(), &str>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -68,6 +78,14 @@ impl Source {
 }
 
 /// A computer.
+///
+/// ```
+/// use arras_measure::machine::Machine;
+///
+/// let here = Machine::here();
+/// assert!(here.cores >= 1 && here.system.contains(std::env::consts::OS));
+/// println!("{} with {:?}", here.cpu, here.gpus);
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
@@ -85,6 +103,8 @@ pub struct Machine {
 }
 
 /// A GPU and its driver.
+///
+/// See the example of [`Machine`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {

@@ -24,6 +24,24 @@ const OLDEST: u32 = 1;
 const MAX_BYTES: u64 = 64 << 20;
 
 /// What was measured on one machine at one commit.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_measure::machine::Source;
+/// use arras_measure::{Cases, CpuDevice, Effort, Record, Sweep, measure};
+///
+/// # let source = Source { commit: "0".repeat(40), committed: 1_700_000_000, dirty: false };
+/// let device = CpuDevice::new(Cpu::sequential());
+/// let cases = Cases::new(&Sweep { degrees: vec![1024], sets: vec![], heads: false, ..Sweep::default() });
+/// let wanted = |name: &str| name == "ntt/forward/n=1024/limbs=3/q=50";
+/// let (benchmarks, ceilings) = measure(&device, &cases, &wanted, &Effort::QUICK, &mut |_| ())?;
+/// let record = Record { benchmarks, ceilings, ..Record::start(source) };
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// let path = record.clone().keep(folder)?;
+/// assert_eq!(Record::read(&path)?.benchmarks[0].samples.len(), record.benchmarks[0].samples.len());
+/// # Ok::<(), arras_measure::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -55,6 +73,8 @@ pub struct Record {
 }
 
 /// A limit of the machine, measured.
+///
+/// See the example of [`Ceilings`](crate::ceiling::Ceilings).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
@@ -72,6 +92,8 @@ pub struct Ceiling {
 }
 
 /// What a benchmark has to do at least, counted.
+///
+/// See the example of [`Ceilings`](crate::ceiling::Ceilings).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Work {
@@ -94,6 +116,13 @@ impl Work {
 }
 
 /// The time that the machine needs for [`Work`] at its ceilings, in nanoseconds.
+///
+/// ```
+/// use arras_measure::record::Floor;
+///
+/// let floor = Floor { memory: 1200.0, arithmetic: 900.0 };
+/// assert_eq!((floor.ns(), floor.bound()), (1200.0, "memory"));
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Floor {
@@ -116,6 +145,8 @@ impl Floor {
 }
 
 /// A benchmark and its samples.
+///
+/// See the example of [`Record`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Benchmark {
@@ -163,6 +194,20 @@ pub struct Benchmark {
 }
 
 /// The time of something over the time of something else.
+///
+/// ```
+/// use arras_measure::record::Ratio;
+/// use arras_measure::stats::Interval;
+///
+/// let ratio = Ratio {
+///     id: "ntt/two-threads".into(),
+///     what: "a transform on two threads by one on one".into(),
+///     value: Interval { value: 0.56, low: 0.54, high: 0.61 },
+///     target: 0.58,
+///     at_least: false,
+/// };
+/// assert!(ratio.met() && !Ratio { at_least: true, ..ratio }.met());
+/// ```
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ratio {

@@ -15,6 +15,14 @@ use crate::stats::Summary;
 use crate::telemetry::{Energy, Sensors};
 
 /// How much is measured.
+///
+/// ```
+/// use arras_measure::Effort;
+/// use std::time::Duration;
+///
+/// let effort = Effort { samples: 5, warm_up: Duration::from_millis(1), ..Effort::QUICK };
+/// assert!(effort.rounds < Effort::FULL.rounds && effort.sample < effort.round);
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Effort {
     /// Rounds over the cases of a group.

@@ -8,6 +8,14 @@ use crate::random::SplitMix;
 const RESAMPLES: usize = 4000;
 
 /// What samples amount to. Quantiles interpolate linearly between order statistics.
+///
+/// ```
+/// use arras_measure::stats::Summary;
+///
+/// let summary = Summary::of(&[1.0, 2.0, 3.0, 4.0, 100.0]);
+/// assert_eq!((summary.median, summary.spread), (3.0, (4.0 - 2.0) / 3.0));
+/// assert!((summary.p95 - 80.8).abs() < 1e-9);
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
@@ -54,6 +62,16 @@ pub fn median(samples: &[f64]) -> f64 {
 }
 
 /// Where a number lies.
+///
+/// ```
+/// use arras_measure::stats::{median_interval, sign_interval};
+///
+/// let samples: Vec<f64> = (1..=101).map(f64::from).collect();
+/// for found in [median_interval(&samples, 0.99), sign_interval(&samples, 0.99)] {
+///     assert_eq!(found.value, 51.0);
+///     assert!(30.0 < found.low && found.low < 51.0 && 51.0 < found.high && found.high < 72.0);
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Interval {

@@ -48,6 +48,17 @@ pub struct Sweep {
 }
 
 /// The sizes of a parameter set.
+///
+/// ```
+/// use arras_measure::sweep::Set;
+///
+/// let set = Set { degree: 8192, moduli: vec![50, 46, 46], special: vec![50], digits: 3, scale: 40 };
+/// assert_eq!(set.name(), "n=8192/q=50+2x46/p=50/dnum=3");
+/// assert_eq!(set.params()?.degree(), 8192);
+/// // 250 bits at degree 8192 are not secure.
+/// assert!(Set { moduli: vec![50; 4], ..set }.params().is_err());
+/// # Ok::<(), arras_measure::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Set {

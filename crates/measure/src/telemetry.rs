@@ -22,6 +22,15 @@ const POWERCAP: &str = "/sys/class/powercap";
 pub const AVAILABLE: &str = "available";
 
 /// What was asked for while something ran.
+///
+/// ```
+/// use arras_measure::telemetry::{GpuSample, Sample, Telemetry};
+///
+/// let hot = GpuSample { celsius: Some(91), throttled: ["heat".into()].into(), ..GpuSample::default() };
+/// let samples = vec![Sample::default(), Sample { ms: 500.0, gpus: vec![hot], ..Sample::default() }];
+/// let telemetry = Telemetry { samples, ..Telemetry::default() };
+/// assert_eq!(telemetry.throttled(), ["heat"].into());
+/// ```
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
@@ -32,6 +41,8 @@ pub struct Telemetry {
 }
 
 /// One moment.
+///
+/// See the example of [`Telemetry`].
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
@@ -47,6 +58,8 @@ pub struct Sample {
 }
 
 /// A GPU at one moment; what its driver does not tell is missing.
+///
+/// See the example of [`Telemetry`].
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpuSample {
@@ -64,6 +77,14 @@ pub struct GpuSample {
 }
 
 /// Joules.
+///
+/// ```
+/// use arras_measure::telemetry::Energy;
+///
+/// let of_ten = Energy { package: Some(25.0), gpu: None };
+/// assert_eq!(of_ten.over(10.0), Energy { package: Some(2.5), gpu: None });
+/// assert!(Energy::default().is_unknown() && !of_ten.is_unknown());
+/// ```
 #[derive(Clone, Copy, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Energy {
@@ -151,6 +172,20 @@ fn number(path: &Path) -> Result<u64, String> {
 }
 
 /// What this machine can be asked.
+///
+/// ```
+/// use arras_measure::telemetry::Sensors;
+///
+/// let sensors = Sensors::open();
+/// let before = sensors.read();
+/// // Something that takes energy.
+/// let spent = sensors.spent(&before, &sensors.read());
+/// assert!(sensors.counts_energy() || spent.is_unknown());
+/// for (source, state) in sensors.sources() {
+///     assert!(["nvml", "rapl"].contains(&source.as_str()) && !state.is_empty());
+///     println!("{source}: {state}");
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Sensors {
     rapl: Result<Rapl, String>,
@@ -158,6 +193,8 @@ pub struct Sensors {
 }
 
 /// Counters at one moment.
+///
+/// See the example of [`Sensors`].
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     package: Option<Vec<u64>>,
@@ -233,6 +270,15 @@ fn reasons(all: ThrottleReasons) -> BTreeSet<String> {
 }
 
 /// Asks the sensors from a thread of its own, twice a second, until it is finished or dropped.
+///
+/// ```
+/// use arras_measure::telemetry::{Sampler, Sensors};
+///
+/// let sampler = Sampler::start(Sensors::open());
+/// // What is watched.
+/// let telemetry = sampler.finish();
+/// assert!(telemetry.sources.contains_key("nvml") && telemetry.sources.contains_key("rapl"));
+/// ```
 #[derive(Debug)]
 pub struct Sampler {
     stop: Sender<()>,

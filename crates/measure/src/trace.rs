@@ -14,6 +14,22 @@ use arras_rns::{
 /// would otherwise overlap with the host's, they add up to more than without.
 ///
 /// Fused methods count as one: a key switch is a key switch, not the transforms in it.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_measure::trace::Traced;
+/// use arras_rns::Backend;
+///
+/// let traced = Traced::new(Cpu::sequential());
+/// let queue = traced.queue()?;
+/// let mut buffer = traced.allocate(&queue, 4)?;
+/// traced.write(&queue, &mut buffer, 0, &[1, 2])?;
+/// traced.write(&queue, &mut buffer, 2, &[3, 4])?;
+/// let spent = traced.take();
+/// assert_eq!(spent["write"].0, 2);
+/// assert!(traced.take().is_empty());
+/// # Ok::<(), arras_rns::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Traced<B> {
     inner: B,
@@ -21,6 +37,7 @@ pub struct Traced<B> {
 }
 
 /// How often each method was called, and how long its calls took.
+/// See the example of [`Traced`].
 pub type Spent = BTreeMap<&'static str, (u64, Duration)>;
 
 impl<B: Backend> Traced<B> {

@@ -12,6 +12,8 @@ use crate::{Error, Result};
 pub const BUDGET_MS: f64 = 66.0;
 
 /// From where to where something is counted. The two are never mixed.
+///
+/// See the example of [`Waterfall`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -35,6 +37,31 @@ impl Scope {
 }
 
 /// A run of the whole road, many times.
+///
+/// ```
+/// use arras_measure::waterfall::{Once, Scope, Stage, Waterfall};
+///
+/// // Three rounds of a query of two images; nanoseconds.
+/// let stage = |name: &str, scopes: &[Scope], samples: [f64; 3]| -> Stage {
+///     // ...
+/// #   Stage { name: name.into(), scopes: scopes.to_vec(), samples: samples.to_vec(), missing: None }
+/// };
+/// let vit = stage("ViT", &[Scope::ImageToLogits], [20e6, 40e6, 30e6]);
+/// let encrypt = stage("encrypt", &Scope::ALL, [3e6, 1e6, 2e6]);
+/// let road = Waterfall {
+///     stages: vec![vit, encrypt],
+///     once: vec![Once { name: "secret key".into(), ns: 5e6, bytes: 0 }],
+/// #     id: "linear".into(), what: "a road".into(), backend: "cpu".into(), threads: 1,
+/// #     parameters: Default::default(),
+///     images: 2,
+///     // ...
+/// };
+/// // Sums of each round, then quantiles, in milliseconds.
+/// let total = road.total(Scope::ImageToLogits).ok_or("no samples")?;
+/// assert_eq!((total.p50, total.over(road.images).p50), (32.0, 16.0));
+/// assert_eq!(road.total(Scope::EncodeToDecrypt).map(|found| found.p50), Some(2.0));
+/// # Ok::<(), &str>(())
+/// ```
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Waterfall {
@@ -57,6 +84,8 @@ pub struct Waterfall {
 }
 
 /// A stage and how long it took.
+///
+/// See the example of [`Waterfall`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
@@ -72,6 +101,8 @@ pub struct Stage {
 }
 
 /// Something that is done once.
+///
+/// See the example of [`Waterfall`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Once {
@@ -84,6 +115,8 @@ pub struct Once {
 }
 
 /// Quantiles in milliseconds.
+///
+/// See the example of [`Waterfall`].
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Quantiles {
     /// The median.

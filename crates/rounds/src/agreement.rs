@@ -18,26 +18,76 @@ const MAX_CLASSES: u32 = 4096;
 const MAX_PUBLIC_KEY_BYTES: u64 = 1 << 20;
 
 /// A limit on what noisy releases may cost together.
+///
+/// ```
+/// use arras_rounds::agreement::Privacy;
+/// use arras_rounds::privacy;
+///
+/// let agreed = Privacy { epsilon: 2.0, delta: 1e-6, rows_per_unit: 4 };
+/// // What all noisy releases together may spend, as zCDP.
+/// let rho = privacy::rho(agreed.epsilon, agreed.delta)?;
+/// assert!(privacy::epsilon(rho, agreed.delta)? <= 2.0);
+/// assert!(privacy::epsilon(1.01 * rho, agreed.delta)? > 2.0);
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Privacy {
-    /// Largest epsilon over all releases.
+    /// Largest epsilon over all releases, above 0.
     pub epsilon: f64,
-    /// The delta that it is stated at.
+    /// The delta that it is stated at, between 0 and 1.
     pub delta: f64,
-    /// Most rows of one unit (patient, group).
+    /// Most rows of one unit (patient, group), at least 1.
     pub rows_per_unit: u32,
 }
 
 /// A public random projection of the features to fewer dimensions.
+///
+/// ```
+/// use arras_rounds::Agreement;
+/// use arras_rounds::agreement::{Projection, seed_of};
+///
+/// # let agreement = Agreement { name: "tiles".into(), epoch: 1, backbone: "vit".into(), dimension: 768,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 8.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// assert_eq!(agreement.format()?.entries, 769 * 770 / 2 + 769 * 2);
+/// let projection = Projection { dimension: 64, seed: seed_of("tiles, epoch 1") };
+/// let projected = Agreement { projection: Some(projection), ..agreement };
+/// assert_eq!((projected.features(), projected.format()?.entries), (64, 65 * 66 / 2 + 65 * 2));
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Projection {
-    /// Dimensions that are kept.
+    /// Dimensions that are kept, 1 to those of the features.
     pub dimension: u32,
     /// The seed of the matrix.
     pub seed: Seed,
 }
 
 /// Everything that has to be the same at all parties. A party that holds another agreement is refused at join.
+///
+/// ```
+/// use arras_rounds::Agreement;
+///
+/// let agreement = Agreement {
+///     name: "irises".into(),
+///     epoch: 1,
+///     backbone: "four lengths in cm".into(),
+///     dimension: 4,
+///     classes: vec!["setosa".into(), "versicolor".into(), "virginica".into()],
+///     row_bound: 16.0,
+///     rows: 1000,
+///     parties: 3,
+///     threshold: 2,
+///     quorum: 3,
+///     receiver: "alpha".into(),
+///     projection: None,
+///     privacy: None,
+/// };
+/// agreement.check()?;
+/// let error = Agreement { quorum: 2, ..agreement }.check().unwrap_err();
+/// assert!(error.to_string().starts_with("quorum: 2, exact sums need at least 3 uploads"));
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agreement {
     /// Name of the federation and number of its key epoch: a new epoch means new keys.
@@ -46,15 +96,15 @@ pub struct Agreement {
     pub epoch: u32,
     /// Fingerprint of the backbone and preprocessing that make the features.
     pub backbone: String,
-    /// Number of features of the backbone.
+    /// Number of features of the backbone, 1 to 65,536.
     pub dimension: u32,
-    /// Class names in the order of the head.
+    /// Class names in the order of the head, distinct, 1 to 4096.
     pub classes: Vec<String>,
-    /// Rows are clipped to this Euclidean norm (after the projection, if there is one), then divided by it.
+    /// Rows are clipped to this Euclidean norm, above 0 (after the projection, if there is one), then divided by it.
     pub row_bound: f64,
-    /// Most rows of all parties together.
+    /// Most rows of all parties together, 1 to 2^30.
     pub rows: u32,
-    /// Number of parties, all of which hold key shares.
+    /// Number of parties, all of which hold key shares, 1 to [`MAX_PARTIES`].
     pub parties: u32,
     /// Shares that a decryption needs: more than half of the parties unless every release is noisy.
     pub threshold: u32,
@@ -233,6 +283,8 @@ fn check_name(field: &str, name: &str) -> Result<()> {
 }
 
 /// A party as the others see it.
+///
+/// See the example of [`Roster`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its name, distinct within a roster.
@@ -281,6 +333,28 @@ impl Member {
 }
 
 /// The parties of a federation, in the order of their points: member i holds the shares of point i + 1.
+///
+/// ```
+/// use arras_rounds::{Agreement, Member, Roster};
+/// use ed25519_dalek::SigningKey;
+///
+/// # let agreement = Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 4,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 16.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// let member = |name: &str, number: u8| Member {
+///     name: name.into(),
+///     verifying: SigningKey::from_bytes(&[number; 32]).verifying_key(),
+///     sealing: [number; 32],
+///     nonce: [number; 32],
+///     public_key: vec![],
+/// };
+/// let members = vec![member("gamma", 3), member("alpha", 1), member("beta", 2)];
+/// let roster = Roster::new(agreement, members)?;
+/// assert_eq!((roster.receiver(), roster.position("beta")), (0, Some(1)));
+/// assert_eq!(Roster::decode(&roster.encode()?)?.hash(), roster.hash());
+/// assert_ne!(roster.seed(1, 1), roster.seed(1, 2));
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Roster {
     /// What they agreed on.

@@ -18,6 +18,8 @@ use crate::message::{Message, Opening, Proposal, Signed, Upload, body_hash};
 use crate::{Error, Refusal, Result};
 
 /// What an attempt is waiting for.
+///
+/// See the example of [`Coordinator`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum Phase {
@@ -87,6 +89,22 @@ struct Attempt<B: Backend> {
 }
 
 /// The state machine.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_rounds::Coordinator;
+/// use arras_rounds::coordinator::Phase;
+/// use arras_rounds::journal::MemoryJournal;
+///
+/// # let agreement = arras_rounds::Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 4,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 16.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// let mut coordinator = Coordinator::new(agreement, Cpu::sequential(), MemoryJournal::default())?;
+/// assert_eq!(coordinator.phase(), Phase::Joining { missing: 3 });
+/// assert!(coordinator.post(1_700_000_000, b"no message").is_err());
+/// assert!(coordinator.roster().is_none() && coordinator.total().is_none());
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 pub struct Coordinator<B: Backend, J> {
     agreement: Agreement,
     format: Format,

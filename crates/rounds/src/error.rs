@@ -4,6 +4,13 @@
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A refused or failed step.
+///
+/// ```
+/// use arras_rounds::{Error, Refusal};
+///
+/// let error = Error::from(Refusal::TooFew { found: 2, needed: 3 });
+/// assert_eq!(error.to_string(), "refused: 2 uploads, an exact sum needs 3");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -38,6 +45,8 @@ pub enum Error {
 }
 
 /// Why a holder of a key share does not answer.
+///
+/// See the examples of [`Error`] and [`Holder`](crate::rule::Holder).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {

@@ -18,6 +18,21 @@ pub const DEGREE: usize = 4096;
 const PRIME_BITS: std::ops::RangeInclusive<u32> = 40..=50;
 
 /// How sums are written as integers, and the parameters that carry them.
+///
+/// ```
+/// # use arras_rounds::Agreement;
+/// # let agreement = Agreement { name: "tiles".into(), epoch: 1, backbone: "vit".into(), dimension: 768,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 8.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// // 768 features, two classes, three parties, at most 1000 rows.
+/// let format = agreement.format()?;
+/// assert_eq!(format.entries, 769 * 770 / 2 + 769 * 2);
+/// assert_eq!(format.unit, 2000.0 / 2_f64.powi(36));
+/// assert_eq!(format.polynomials(format.entries), format.entries.div_ceil(4096));
+/// // An integer times the scale outweighs twice the error of a decrypted sum, so rounding recovers it.
+/// assert!(2_f64.powi(format.scale_bits as i32) > 2.0 * format.noise_bound());
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Format {
     /// Entries of `X'^T X'` and `X'^T Y`.

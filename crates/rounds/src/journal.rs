@@ -5,6 +5,18 @@ use std::collections::BTreeMap;
 use crate::{Error, Result};
 
 /// A store of named bytes, each written once. When [`put`](Self::put) returns, the bytes survive a crash.
+///
+/// ```
+/// use arras_rounds::journal::{Journal, MemoryJournal};
+///
+/// let mut journal = MemoryJournal::default();
+/// let drawn = journal.once("key/0001", || Ok(vec![7, 7]))?;
+/// // A restart draws nothing anew.
+/// assert_eq!(journal.once("key/0001", || Ok(vec![8, 8]))?, drawn);
+/// assert!(journal.put("key/0001", &[8, 8]).is_err());
+/// assert_eq!(journal.names("key/")?, ["key/0001"]);
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 pub trait Journal {
     /// The bytes of a name.
     ///
@@ -43,6 +55,7 @@ pub trait Journal {
 }
 
 /// A journal in memory, for simulations and tests.
+/// See the example of [`Journal`].
 #[derive(Debug, Clone, Default)]
 pub struct MemoryJournal(BTreeMap<String, Vec<u8>>);
 

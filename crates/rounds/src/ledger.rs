@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// What happened.
+///
+/// See the example of [`Ledger`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -86,6 +88,8 @@ pub enum Event {
 }
 
 /// A line.
+///
+/// See the example of [`Ledger`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Counts from 0.
@@ -98,6 +102,21 @@ pub struct Entry {
 }
 
 /// The chain.
+///
+/// ```
+/// use arras_rounds::Ledger;
+/// use arras_rounds::ledger::Event;
+///
+/// let mut ledger = Ledger::default();
+/// let mut text = ledger.append(1_700_000_000, Event::Revoked { member: "beta".into() })?;
+/// text += &ledger.append(1_700_000_060, Event::Failed { round: 1, attempt: 2, reason: "late".into() })?;
+/// assert_eq!(Ledger::verify(&text)?.last(), ledger.last());
+/// assert_eq!(ledger.entries()[1].time, 1_700_000_060);
+///
+/// let error = Ledger::verify(&text.replace("beta", "zeta")).unwrap_err();
+/// assert!(error.to_string().contains("line 1"));
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ledger {
     entries: Vec<Entry>,

@@ -18,6 +18,8 @@ pub const MAX_BINS: u32 = 256;
 const MAX_HEAD_BYTES: u64 = 1 << 28;
 
 /// A head whose quality the parties count.
+///
+/// See the example of [`Purpose`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The penalty that gave it.
@@ -29,15 +31,30 @@ pub struct Candidate {
 }
 
 /// What is summed.
+///
+/// ```
+/// use arras_rounds::message::{Candidate, Purpose};
+///
+/// # let agreement = arras_rounds::Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 4,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 16.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// // Four features, two classes: the triangle of a 5 by 5 matrix, and 5 by 2 sums.
+/// assert_eq!(Purpose::Statistics.integers(&agreement)?, 15 + 10);
+/// let head = Candidate { l2: 0.1, weight: vec![0.0; 2 * 4], bias: vec![0.5; 2] };
+/// // A 2 by 2 confusion, and two histograms of 20 bins for each class.
+/// let counts = Purpose::Counts { candidates: vec![head], bins: 20 };
+/// assert_eq!((counts.name(), counts.integers(&agreement)?), ("counts", 4 + 2 * 2 * 20));
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Purpose {
     /// `X'^T X'` and `X'^T Y` of the training rows.
     Statistics,
     /// For every candidate, on rows held out: confusion counts, then histograms of each class's score.
     Counts {
-        /// The heads.
+        /// The heads, 1 to [`MAX_CANDIDATES`].
         candidates: Vec<Candidate>,
-        /// Bins of the histograms.
+        /// Bins of the histograms, 1 to [`MAX_BINS`].
         bins: u32,
     },
 }
@@ -67,6 +84,27 @@ impl Purpose {
 }
 
 /// The receiver opens an attempt of a round.
+///
+/// ```
+/// use arras_rounds::message::{Opening, Purpose};
+/// use arras_rounds::privacy::Noise;
+///
+/// # let agreement = arras_rounds::Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 4,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 16.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// let opening = Opening {
+///     round: 1,
+///     attempt: 1,
+///     purpose: Purpose::Statistics,
+///     noise: None,
+///     upload_seconds: 3600,
+///     share_seconds: 600,
+/// };
+/// opening.check(&agreement)?;
+/// let noisy = Opening { noise: Some(Noise { rho: 0.01, honest: 3 }), ..opening };
+/// assert_eq!(noisy.check(&agreement).unwrap_err().to_string(), "refused: noise was not agreed on");
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Opening {
     /// Counts from 1.
@@ -77,13 +115,15 @@ pub struct Opening {
     pub purpose: Purpose,
     /// Noise that uploads carry; without it the sum is exact.
     pub noise: Option<Noise>,
-    /// Seconds from the opening until the accepted set is fixed.
+    /// Seconds from the opening until the accepted set is fixed, at least 1.
     pub upload_seconds: u32,
-    /// Seconds from then until a missing share fails the attempt.
+    /// Seconds from then until a missing share fails the attempt, at least 1.
     pub share_seconds: u32,
 }
 
 /// One party's encrypted integers. The body travels beside it.
+///
+/// See the example of [`Holder`](crate::rule::Holder).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upload {
     /// The opening it answers.
@@ -93,6 +133,8 @@ pub struct Upload {
 }
 
 /// The coordinator fixes whose uploads are in the sum and who decrypts.
+///
+/// See the example of [`Holder`](crate::rule::Holder).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
     /// The opening.
@@ -106,6 +148,24 @@ pub struct Proposal {
 }
 
 /// One party's share of a decryption. The body travels beside it.
+///
+/// ```
+/// use arras_rounds::message::{Message, Share, Signed, body_hash};
+/// # use ed25519_dalek::{Signer, SigningKey};
+///
+/// # let key = SigningKey::from_bytes(&[1; 32]);
+/// # let proposal = [2; 32];
+/// // The header carries the hash of the body, and the signature is over the header.
+/// let body = b"a ciphertext".to_vec();
+/// let message = Message::Share(Share { proposal, body: body_hash(&body) }, body);
+/// # let signature = key.sign(&message.signed_bytes(Some([7; 32]))?);
+/// let mut bytes = Signed { from: "alpha".into(), message, signature }.encode()?;
+/// assert_eq!(Signed::decode(&bytes)?.message.name(), "share");
+/// let body = bytes.windows(12).position(|part| part == b"a ciphertext").ok_or("no body")?;
+/// bytes[body] ^= 1;
+/// assert!(Signed::decode(&bytes).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     /// The proposal it answers.
@@ -115,6 +175,8 @@ pub struct Share {
 }
 
 /// What the receiver made of the sums.
+///
+/// See the example of [`Message`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// The last round that went into it.
@@ -124,6 +186,16 @@ pub struct Outcome {
 }
 
 /// A message.
+///
+/// ```
+/// use arras_rounds::message::{Message, Outcome};
+///
+/// let message = Message::Outcome(Outcome { round: 2, head: b"the bytes of a head file".to_vec() });
+/// assert_eq!(message.name(), "outcome");
+/// // A signature holds for one roster only.
+/// assert_ne!(message.signed_bytes(Some([1; 32]))?, message.signed_bytes(Some([2; 32]))?);
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// A party presents itself and what it agrees to; signed before there is a roster.
@@ -148,6 +220,29 @@ pub enum Message {
 }
 
 /// A message with its sender and signature.
+///
+/// ```
+/// use arras_rounds::message::{Message, Signed};
+/// use ed25519_dalek::{Signer, SigningKey};
+///
+/// # use arras_rounds::{Agreement, Member, Roster};
+/// # let agreement = Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 4,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 16.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// # let keys = [1, 2, 3].map(|number| SigningKey::from_bytes(&[number; 32]));
+/// # let members = keys.iter().zip(["alpha", "beta", "gamma"]).map(|(key, name)| Member { name: name.into(),
+/// #     verifying: key.verifying_key(), sealing: [0; 32], nonce: [0; 32], public_key: vec![] });
+/// # let roster = Roster::new(agreement, members.collect())?;
+/// let [alpha, ..] = &keys;
+/// let signature = alpha.sign(&Message::Confirm.signed_bytes(Some(roster.hash()))?);
+/// let signed = Signed { from: "alpha".into(), message: Message::Confirm, signature };
+/// Signed::decode(&signed.encode()?)?.verify(Some(&roster))?;
+///
+/// let forged = Signed { from: "beta".into(), ..signed };
+/// let error = forged.verify(Some(&roster)).unwrap_err();
+/// assert_eq!(error.to_string(), "refused: the signature of beta on confirmation is wrong");
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signed {
     /// Name of the sender.

@@ -78,11 +78,24 @@ pub fn sensitivity(row_bound: f64, rows_per_unit: u32) -> f64 {
 }
 
 /// Noise that a round asks for.
+///
+/// ```
+/// use arras_rounds::privacy::{Noise, epsilon};
+///
+/// // Five honest parties give the noise of the whole sum together.
+/// let noise = Noise { rho: 0.02, honest: 5 };
+/// let sigma = noise.share_sigma(1e6)?;
+/// assert!((5.0 * sigma * sigma - 1e12 / (2.0 * 0.02)).abs() < 1.0);
+/// assert!(epsilon(noise.rho, 1e-6)? < 1.1);
+/// // With a sensitivity this small the noise would not be close to a discrete Gaussian.
+/// assert!(noise.share_sigma(0.5).is_err());
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Noise {
-    /// zCDP of the release.
+    /// zCDP of the release, above 0.
     pub rho: f64,
-    /// Uploads that are counted on to carry their share of the noise: the smallest quorum, less those that might collude.
+    /// Uploads that are counted on to carry their share of the noise, at least 1: the smallest quorum, less those that might collude.
     pub honest: u32,
 }
 

@@ -25,6 +25,8 @@ use arras_wire::{Reader, Writer};
 use ed25519_dalek::Verifier;
 
 /// A release that this party gave its share for.
+///
+/// See the example of [`Holder`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
     /// The round.
@@ -48,6 +50,22 @@ pub struct Release {
 }
 
 /// A sum of an earlier epoch.
+///
+/// ```
+/// use arras_rounds::rule::{Past, spent_before};
+///
+/// let past = Past {
+///     epoch: 1,
+///     is_release: true,
+///     members: vec!["alpha".into(), "beta".into(), "gamma".into()],
+///     data: [1; 32],
+///     question: [2; 32],
+///     is_statistics: true,
+///     rho: Some(0.25),
+/// };
+/// let uploaded_only = Past { is_release: false, ..past.clone() };
+/// assert_eq!(spent_before(&[past.clone(), past, uploaded_only]), 0.5);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Past {
     /// The epoch.
@@ -153,6 +171,40 @@ fn names(roster: &Roster, positions: &[u32]) -> Vec<String> {
 }
 
 /// What a party knows when it is asked for a share.
+///
+/// ```
+/// use arras_rounds::message::{Proposal, Upload};
+/// use arras_rounds::rule::Holder;
+/// # use arras_rounds::{Agreement, Member, Roster, message::{Message, Opening, Purpose}};
+/// # use ed25519_dalek::{Signer, SigningKey};
+/// # let agreement = Agreement { name: "irises".into(), epoch: 1, backbone: "lengths".into(), dimension: 4,
+/// #     classes: vec!["a".into(), "b".into()], row_bound: 16.0, rows: 1000, parties: 3, threshold: 2, quorum: 3,
+/// #     receiver: "alpha".into(), projection: None, privacy: None };
+/// # let keys = [1, 2, 3].map(|number| SigningKey::from_bytes(&[number; 32]));
+/// # let members = keys.iter().zip(["alpha", "beta", "gamma"]).map(|(key, name)| Member { name: name.into(),
+/// #     verifying: key.verifying_key(), sealing: [0; 32], nonce: [0; 32], public_key: vec![] });
+/// # let roster = Roster::new(agreement, members.collect())?;
+/// # let opening = Opening { round: 1, attempt: 1, purpose: Purpose::Statistics, noise: None, upload_seconds: 60,
+/// #     share_seconds: 60 };
+///
+/// // Three uploads to one opening, each signed by its sender; the first two parties are asked for shares.
+/// let upload = Upload { opening: opening.hash(&roster)?, body: [4; 32] };
+/// # let signed = Message::Upload(upload, vec![]).signed_bytes(Some(roster.hash()))?;
+/// # let accepted = (0..3).zip(&keys).map(|(position, key)| (position, upload, key.sign(&signed))).collect();
+/// let proposal = Proposal { opening: upload.opening, accepted, decryptors: vec![0, 1], sum: [5; 32] };
+/// # let (roster, revoked) = (&roster, &[]);
+/// let (data, upload) = ([6; 32], Some(&upload));
+/// let holder = Holder { roster, position: 0, data, upload, history: &[], past: &[], revoked };
+/// let release = holder.check(&opening, &proposal)?;
+/// assert_eq!(release.members, [0, 1, 2]);
+///
+/// // Once given, a share is never given for another set or sum of the attempt.
+/// let holder = Holder { history: &[release], ..holder };
+/// let other = Proposal { sum: [7; 32], ..proposal };
+/// let error = holder.check(&opening, &other).unwrap_err().to_string();
+/// assert!(error.ends_with("a share was already given for another proposal"));
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Holder<'a> {
     /// The pinned roster.

@@ -9,6 +9,23 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("journal");
 
 /// A journal in one file, used by one process at a time.
+///
+/// ```
+/// use arras_rounds::Journal;
+/// use arras_serve::Store;
+///
+/// # let path = std::env::temp_dir().join(format!("arras-store-{}.redb", std::process::id()));
+/// let mut store = Store::open(&path)?;
+/// store.put("key/0001", &[7, 7])?;
+/// drop(store);
+/// // Another process, later.
+/// let mut store = Store::open(&path)?;
+/// assert_eq!(store.get("key/0001")?, Some(vec![7, 7]));
+/// assert!(store.put("key/0001", &[8, 8]).is_err());
+/// # drop(store);
+/// # std::fs::remove_file(&path).ok();
+/// # Ok::<(), arras_rounds::Error>(())
+/// ```
 pub struct Store(Database);
 
 impl std::fmt::Debug for Store {

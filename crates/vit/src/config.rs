@@ -6,6 +6,14 @@ use crate::json::{self, Object};
 type Result<T> = std::result::Result<T, FieldError>;
 
 /// Height and width in pixels or patches.
+///
+/// ```
+/// use arras_vit::Size;
+///
+/// let size = Size { height: 200, width: 160 };
+/// assert_eq!((size.area(), size.to_string().as_str()), (32_000, "200x160"));
+/// assert_eq!(Size::square(224).width, 224);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Rows.
@@ -33,6 +41,8 @@ impl std::fmt::Display for Size {
 }
 
 /// The nonlinearity of the feed-forward blocks (`hidden_act`).
+///
+/// See the example of [`Trunk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activation {
@@ -57,6 +67,8 @@ impl Activation {
 }
 
 /// The second half of every block.
+///
+/// See the example of [`Architecture`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedForward {
     /// `fc2(activation(fc1(x)))` with this many hidden units.
@@ -66,6 +78,24 @@ pub enum FeedForward {
 }
 
 /// The dimensions all families share.
+///
+/// ```
+/// use arras_vit::config::{Activation, Architecture, Size, Trunk};
+///
+/// let trunk = Trunk {
+///     image: Size::square(224),
+///     patch: Size::square(16),
+///     width: 192,
+///     depth: 12,
+///     heads: 3,
+///     activation: Activation::Gelu,
+///     layer_norm_eps: 1e-12,
+///     qkv_bias: true,
+/// };
+/// assert_eq!(Architecture::Vit(trunk, 768).tokens(), 14 * 14 + 1);
+/// let error = Architecture::Vit(Trunk { heads: 5, ..trunk }, 768).validate().unwrap_err();
+/// assert_eq!(error.to_string(), "num_attention_heads: 5 heads do not divide hidden_size 192");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trunk {
     /// Image size the position embeddings belong to (`image_size`).
@@ -87,6 +117,18 @@ pub struct Trunk {
 }
 
 /// A vision transformer by family, named after the model classes of Hugging Face transformers.
+///
+/// ```
+/// use arras_vit::Architecture;
+/// use arras_vit::config::{FeedForward, parse};
+///
+/// let file = br#"{"model_type": "dinov2", "hidden_size": 384, "num_attention_heads": 6, "image_size": 518}"#;
+/// let small = parse(file)?;
+/// assert!(matches!(small, Architecture::Dinov2(..)));
+/// assert_eq!((small.width(), small.tokens()), (384, 37 * 37 + 1));
+/// assert_eq!(small.feed_forward(), FeedForward::Mlp(4 * 384));
+/// # Ok::<(), arras_vit::FieldError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Architecture {
@@ -109,6 +151,9 @@ const MAX_WEIGHTS: usize = 1 << 32;
 ///
 /// Absent fields take the defaults of transformers' `ViTConfig` and `Dinov2Config`. Fields that do not
 /// change the CLS token at inference (dropout, labels, pooler) are not looked at.
+///
+/// # Errors
+/// The field that is missing, of another type, or out of range; another family.
 pub fn parse(bytes: &[u8]) -> Result<Architecture> {
     let map = json::document(bytes)?;
     let root = Object::root(&map);
@@ -254,6 +299,9 @@ impl Architecture {
     }
 
     /// Checks every dimension against this crate's limits, before anything is allocated.
+    ///
+    /// # Errors
+    /// The first field that is out of range, named as in `config.json`.
     pub fn validate(&self) -> Result<()> {
         let trunk = self.trunk();
         for (field, value, max) in [

@@ -1,6 +1,11 @@
 use std::path::{Path, PathBuf};
 
 /// A field of a JSON document that cannot be used. [`Error::Field`] adds the file it stands in.
+///
+/// ```
+/// let error = arras_vit::config::parse(br#"{"model_type": "vit", "patch_size": 0}"#).unwrap_err();
+/// assert_eq!((error.field.as_str(), error.reason.as_str()), ("patch_size", "expected 1 to 224, found 0"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct FieldError {
@@ -22,6 +27,11 @@ impl FieldError {
 
 /// Why a model, an image or a batch was refused. Every message is one line, names the file and states the cause
 /// itself: `source` stays empty, so that a report that walks the chain does not say it twice.
+///
+/// ```
+/// let error = arras_vit::decode("scans/missing.png".as_ref()).unwrap_err();
+/// assert!(error.to_string().starts_with("scans/missing.png: "));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -10,6 +10,20 @@ use crate::resize::Filter;
 ///
 /// It covers values, not files: shards, tensor order, prefixes, unused tensors (pooler, classifier) and the
 /// storage type of equal values make no difference. Displayed as 64 hexadecimal digits.
+///
+/// ```
+/// use arras_vit::{Device, Fingerprint, Vit};
+/// # use arras_vit::config::{Activation, Architecture, Size, Trunk};
+///
+/// # let trunk = Trunk { image: Size::square(8), patch: Size::square(4), width: 8, depth: 1, heads: 2,
+/// #     activation: Activation::Gelu, layer_norm_eps: 1e-6, qkv_bias: true };
+/// # let architecture = Architecture::Vit(trunk, 16);
+/// let of_seed = |seed| Vit::random(&architecture, seed, &Device::Cpu).map(|vit| vit.fingerprint());
+/// assert_eq!(of_seed(1)?, of_seed(1)?);
+/// assert_ne!(of_seed(1)?, of_seed(2)?);
+/// assert_eq!(Fingerprint([0xab; 32]).to_string(), "ab".repeat(32));
+/// # Ok::<(), arras_vit::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 

@@ -17,6 +17,8 @@ use crate::ops::Path;
 use crate::{Error, Result};
 
 /// What weights and activations are stored as. Sums are in f32 either way.
+///
+/// See the example of [`Gpu`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Precision {
     /// 32-bit floats: tokens agree with the CPU's to rounding.
@@ -27,6 +29,20 @@ pub enum Precision {
 }
 
 /// A GPU that computes transformers and, in the same stream, our own operations: tokens need not leave it to be encrypted.
+///
+/// ```no_run
+/// use arras_cuda::{Cuda, Images, NvidiaDriver};
+/// use arras_vit::{Architecture, Device, Gpu, Precision, Vit};
+///
+/// # let images = Images { abi: 0, images: &[] };
+/// // `images` are those of the build, `arras::KERNELS`.
+/// let cuda = Cuda::new(NvidiaDriver::open(0)?, &images)?;
+/// let gpu = Gpu::new(&cuda, 0, Precision::Bf16)?;
+/// let vit = Vit::random(&Architecture::tiny(), 1, &Device::Cuda(gpu))?;
+/// let tokens = vit.embed_batch(&[vec![0.0; vit.preprocessor().len()]])?;
+/// assert_eq!(tokens[0].len(), 768);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Gpu(Arc<Inner>);
 

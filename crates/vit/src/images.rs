@@ -11,6 +11,20 @@ use crate::resize::Rgb;
 use crate::{Error, Result};
 
 /// An image below a folder.
+///
+/// ```
+/// use arras_vit::{decode, images_in};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// std::fs::create_dir(folder.join("tumour"))?;
+/// image::DynamicImage::new_rgb8(4, 3).save(folder.join("tumour/a.png"))?;
+/// let files = images_in(folder)?;
+/// assert_eq!((files.len(), files[0].relative_name.as_str()), (1, "tumour/a.png"));
+/// assert_eq!(files[0].label.as_deref(), Some("tumour"));
+/// assert_eq!(decode(&files[0].path)?.width(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
     /// Where it is.
@@ -28,6 +42,9 @@ const EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
 ///
 /// Symbolic links are followed and every folder is visited once, so loops end. Names that begin with a dot
 /// are passed over.
+///
+/// # Errors
+/// [`Error::Io`]: a folder that cannot be read.
 pub fn images_in(dir: &Path) -> Result<Vec<ImageFile>> {
     let mut files = Vec::new();
     walk(dir, "", &mut HashSet::new(), &mut files)?;

@@ -14,6 +14,8 @@ use crate::{Error, FieldError, Result};
 type Parsed<T> = std::result::Result<T, FieldError>;
 
 /// How the shorter or both sides of an image are brought to size (`size`).
+///
+/// See the example of [`Steps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
     /// To exactly this size, whatever the aspect ratio (`{"height", "width"}`).
@@ -26,6 +28,18 @@ pub enum Resize {
 ///
 /// Pixels equal those of transformers' Pillow-based `ViTImageProcessor` and `BitImageProcessor` bit for bit
 /// where the decoded image does: 8-bit resampling, then `(v * rescale_factor - mean) / std` in f32.
+///
+/// ```
+/// use arras_vit::preprocess::{Resize, parse};
+/// use arras_vit::{Architecture, Filter, Size};
+///
+/// let file = br#"{"image_processor_type": "ViTImageProcessor", "size": 64, "resample": 3}"#;
+/// let steps = parse(file, &Architecture::tiny())?;
+/// assert_eq!(steps.resize, Some((Resize::Exact(Size::square(64)), Filter::Bicubic)));
+/// // Absent fields take the processor's defaults.
+/// assert_eq!((steps.crop, steps.normalize), (None, Some(([0.5; 3], [0.5; 3]))));
+/// # Ok::<(), arras_vit::FieldError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Steps {
     /// Resize with this filter, unless `do_resize` is false.
@@ -126,6 +140,9 @@ impl Processor {
 /// Absent fields take the defaults of the processor class that the file names (`ViTImageProcessor`,
 /// `BitImageProcessor`), or of the one usual for the family. A bare number in `size` means a square for the
 /// former and the shortest edge for the latter.
+///
+/// # Errors
+/// The field that is missing, of another type, or out of range; a processor that computes something else.
 pub fn parse(bytes: &[u8], architecture: &Architecture) -> Parsed<Steps> {
     let map = json::document(bytes)?;
     let root = Object::root(&map);
@@ -223,6 +240,20 @@ fn parse_normalize(root: &Object<'_>, default: Option<Statistics>) -> Parsed<Opt
 }
 
 /// Preprocessing bound to a model's input size.
+///
+/// ```
+/// use arras_vit::preprocess::Steps;
+/// use arras_vit::{Architecture, Preprocessor};
+/// use image::DynamicImage;
+///
+/// let vit = Architecture::tiny();
+/// let preprocessor = Preprocessor::new(Steps::for_family(&vit), &vit)?;
+/// let pixels = preprocessor.pixels(&DynamicImage::new_rgb8(100, 80))?;
+/// assert_eq!((pixels.len(), preprocessor.output().height), (3 * 64 * 64, 64));
+/// // Black, normalised with mean and deviation 0.5.
+/// assert!(pixels.iter().all(|&value| value == -1.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Preprocessor {
     steps: Steps,
@@ -247,6 +278,9 @@ impl Preprocessor {
 
     /// Reads `preprocessor_config.json` of a Hugging Face directory, or takes [`Steps::for_family`] if there
     /// is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Field`], naming the file; as [`parse`] and [`Self::new`].
     pub fn from_dir(dir: &Path, architecture: &Architecture) -> Result<Self> {
         let file = dir.join("preprocessor_config.json");
         let steps = match crate::load::read_json(&file) {
@@ -310,6 +344,9 @@ impl Preprocessor {
     }
 
     /// Decodes and preprocesses one file; an error names it.
+    ///
+    /// # Errors
+    /// Those of [`decode`](crate::decode); [`Error::Image`] where [`Self::pixels`] refuses.
     pub fn load(&self, path: &Path) -> Result<Vec<f32>> {
         let image = images::decode(path)?;
         self.pixels(&image).map_err(|error| match error {

@@ -12,6 +12,8 @@ pub(crate) struct Rgb {
 }
 
 /// The resampling filter (`resample`), with Pillow's numbering.
+///
+/// See the example of [`Steps`](crate::preprocess::Steps).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Filter {

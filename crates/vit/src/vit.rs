@@ -11,6 +11,8 @@ use crate::preprocess::{Preprocessor, Steps};
 use crate::{Error, Result, init, ops};
 
 /// Where the transformer runs.
+///
+/// See the example of [`Vit`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Device {
@@ -49,6 +51,19 @@ impl Device {
 }
 
 /// A vision transformer with its weights and preprocessing.
+///
+/// ```
+/// use arras_vit::{Architecture, Device, Vit};
+/// use image::DynamicImage;
+///
+/// let vit = Vit::random(&Architecture::tiny(), 1, &Device::Cpu)?;
+/// let black = vit.preprocessor().pixels(&DynamicImage::new_rgb8(100, 80))?;
+/// let tokens = vit.embed_batch(&[black])?;
+/// assert_eq!((tokens.len(), tokens[0].len()), (1, vit.config().width()));
+/// let error = vit.embed_batch(&[vec![0.0; 5]]).unwrap_err();
+/// assert_eq!(error.to_string(), "image 0: expected 12288 values, found 5");
+/// # Ok::<(), arras_vit::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Vit {
     architecture: Architecture,
@@ -61,6 +76,9 @@ pub struct Vit {
 impl Vit {
     /// Loads a Hugging Face directory: `config.json`, `model.safetensors` or its shards (f32, f16, bf16;
     /// computed in f32, on a GPU as its precision says), and `preprocessor_config.json` if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Field`], [`Error::Weights`] or [`Error::Tensor`], naming the file; [`Error::Compute`].
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
         let file = dir.join("config.json");
         let architecture = config::parse(&read_json(&file)?).map_err(|error| error.at(&file))?;
@@ -71,6 +89,9 @@ impl Vit {
 
     /// Random weights: the same bits for a seed on every machine. Normal of deviation 0.02 truncated at two
     /// deviations, biases zero, norms one. Preprocessing is [`Steps::for_family`].
+    ///
+    /// # Errors
+    /// [`Error::Input`]: an architecture that [`Architecture::validate`] refuses; [`Error::Compute`].
     pub fn random(architecture: &Architecture, seed: u64, device: &Device) -> Result<Self> {
         let invalid = |error: crate::FieldError| Error::Input(error.to_string());
         architecture.validate().map_err(invalid)?;
@@ -117,6 +138,9 @@ impl Vit {
     ///
     /// Every element of `pixels` is `[3][height][width]` as [`Preprocessor::pixels`] gives it. On the CPU the whole slice
     /// is one batch, and memory grows with its length; on a GPU it goes through in batches.
+    ///
+    /// # Errors
+    /// [`Error::Input`]: an image of another length, or one whose token is not finite, named by its index; [`Error::Compute`].
     pub fn embed_batch<P: AsRef<[f32]>>(&self, pixels: &[P]) -> Result<Vec<Vec<f32>>> {
         self.check(pixels)?;
         if pixels.is_empty() {
@@ -173,12 +197,18 @@ impl Vit {
     }
 
     /// Lower level: CLS tokens `[B, D]` in f32 of pixels `[B, 3, H, W]` on [`Self::candle_device`].
+    ///
+    /// # Errors
+    /// [`Error::Compute`]: pixels of another shape, or on another device.
     pub fn cls(&self, pixels: &Tensor) -> Result<Tensor> {
         self.encoder.cls(pixels)
     }
 
     /// Lower level: `last_hidden_state` `[B, T, D]` (all tokens after the last norm) of pixels
     /// `[B, 3, H, W]`; token 0 is CLS.
+    ///
+    /// # Errors
+    /// As [`Self::cls`].
     pub fn last_hidden_state(&self, pixels: &Tensor) -> Result<Tensor> {
         self.encoder.last_hidden_state(pixels)
     }

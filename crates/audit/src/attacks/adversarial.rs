@@ -25,6 +25,32 @@ use crate::statistics::{Better, paired};
 use crate::{Attack, Error, Finding, Image, Random, Result};
 
 /// A transformer whose gradients the attacker computes.
+///
+/// ```
+/// use arras_audit::attacks::adversarial::{Settings, WhiteBox, descend};
+/// use arras_audit::{Image, Result};
+/// use arras_heads::{Head, ModelCard};
+///
+/// /// Tokens that are the values themselves.
+/// struct Identity;
+///
+/// impl WhiteBox for Identity {
+///     fn tokens(&self, images: &[Image]) -> Result<Vec<Vec<f32>>> {
+///         Ok(images.iter().map(|image| image.values().to_vec()).collect())
+///     }
+///     fn gradient(&self, _: &Image, direction: &[f32]) -> Result<Vec<f32>> {
+///         Ok(direction.to_vec())
+///     }
+/// }
+/// # let (weight, bias) = (vec![1.0, 0.0, 0.0, 1.0], vec![0.0; 2]);
+/// # let classes = vec!["left".into(), "right".into()];
+/// // The brighter of two pixels decides.
+/// let head = Head { weight, bias, classes, card: ModelCard::default() };
+/// let image = Image::new(1, 1, 2, vec![0.505, 0.5])?;
+/// let changed = descend(&Identity, &head, &image, &Settings::default())?;
+/// assert!(changed.values()[1] > changed.values()[0]);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 pub trait WhiteBox {
     /// The CLS tokens of images, one row each.
     ///
@@ -40,6 +66,8 @@ pub trait WhiteBox {
 }
 
 /// The product's transformer for tokens, and its twin for gradients.
+///
+/// See the example of [`WhiteBox`].
 #[derive(Clone, Copy, Debug)]
 pub struct Twin<'a> {
     /// Decides.
@@ -80,6 +108,8 @@ impl WhiteBox for Twin<'_> {
 }
 
 /// How images are changed.
+///
+/// See the example of [`WhiteBox`].
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Largest change of a value; values run from 0 to 1.

@@ -22,6 +22,20 @@ use crate::{Attack, Error, Finding, Random, Result};
 const RANK: f64 = 1e-9;
 
 /// Differential privacy of a release: a unit is one image.
+///
+/// ```
+/// use arras_audit::Random;
+/// use arras_audit::attacks::aggregate::{Privacy, of_statistics};
+///
+/// let mut random = Random::new("example", &[1]);
+/// let mut tokens = || (0..20).map(|_| random.normals(48, 1.0)).collect::<Vec<_>>();
+/// let (members, others) = (tokens(), tokens());
+/// // The exact sums over 20 rows of 48 features name every member among candidates.
+/// assert_eq!(of_statistics(&members, &others, None, 1)?.scores["auc"].value, 1.0);
+/// let privacy = Privacy { epsilon: 1.0, delta: 1e-6 };
+/// assert!(of_statistics(&members, &others, Some(privacy), 1)?.scores["auc"].value < 1.0);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Privacy {
     /// Bound on the probability ratio, as exp(epsilon).

@@ -34,6 +34,16 @@ pub fn requests(tokens: &[Vec<f32>], key: &Key) -> Result<Vec<Vec<u8>>> {
 }
 
 /// A fresh key of the default preset.
+///
+/// ```
+/// use arras_audit::attacks::ciphertext::{Key, requests};
+///
+/// // The same token twice under one key.
+/// let found = requests(&vec![vec![0.5; 768]; 2], &Key::new()?)?;
+/// assert_eq!(found[0].len(), found[1].len());
+/// assert_ne!(found[0], found[1]);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[expect(missing_debug_implementations, reason = "holds a secret key")]
 pub struct Key {
     backend: Cpu,

@@ -20,6 +20,8 @@ const CUTOFF: f64 = 1e-9;
 const FITS: f64 = 1e-2;
 
 /// How gradients travel.
+///
+/// See the example of [`Inversion`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// As computed.
@@ -52,6 +54,27 @@ impl Precision {
 }
 
 /// One inversion.
+///
+/// ```
+/// use arras_audit::attacks::closed_form::{Precision, gradients, invert};
+/// use arras_audit::metrics::psnr;
+/// # use arras_audit::{network::Network, picture::{Scale, tiles}};
+/// # use arras_vit::{Tensors, config::{Activation, Architecture, Size, Trunk}};
+///
+/// # let trunk = Trunk { image: Size::square(32), patch: Size::square(8), width: 32, depth: 1, heads: 2,
+/// #     activation: Activation::Gelu, layer_norm_eps: 1e-6, qkv_bias: true };
+/// # let model = Tensors::random(&Architecture::Vit(trunk, 64), 1)?;
+/// # let (scale, samples) = (Scale::of(&model.preprocessor), tiles(&model.preprocessor, 7, 2)?);
+/// # let network = Network::new(model, 3, 1, &candle_core::Device::Cpu)?;
+/// // What a server of plain federated learning sees of a step on one picture, and on two.
+/// let seen = gradients(&network, &[&samples[0]])?;
+/// let found = invert(&network, &scale, &seen, Precision::Single)?;
+/// assert!(found.fits() && psnr(&samples[0].image, &found.image)? > 40.0);
+/// let seen = gradients(&network, &[&samples[0], &samples[1]])?;
+/// let mixed = invert(&network, &scale, &seen, Precision::Single)?;
+/// assert!(psnr(&samples[0].image, &mixed.image)? < 30.0);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Inversion {
     /// The picture.

@@ -26,6 +26,15 @@ use crate::statistics::{Better, paired};
 use crate::{Attack, Error, Finding, Random, Result, Verdict};
 
 /// What differential privacy is agreed on; the unit is one row.
+///
+/// ```
+/// use arras_audit::attacks::differencing::Unit;
+///
+/// let (strict, loose) = (Unit { epsilon: 1.0, delta: 1e-6 }, Unit { epsilon: 8.0, delta: 1e-6 });
+/// assert!(strict.rho()? < loose.rho()?);
+/// assert!(Unit { epsilon: 0.0, ..strict }.rho().is_err());
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Unit {
     /// Largest epsilon.
@@ -98,6 +107,20 @@ fn index(dimension: usize, row: usize, column: usize) -> usize {
 /// party, so that all of them train.
 ///
 /// That decryption gives exactly the sum of those integers is what `crates/federated` tests; here the sum is taken in the clear.
+///
+/// ```
+/// use arras_audit::Rows;
+/// use arras_audit::attacks::differencing::{Federation, difference};
+///
+/// let rows = Rows::synthetic(1, 24, 6, 2);
+/// let federation = Federation::new(&rows, None)?;
+/// let everybody = federation.everybody();
+/// let (all, without) = (federation.release(&everybody, None)?, federation.release(&everybody[1..], None)?);
+/// // What the receiver of both sums knows of the first party: how many rows it has, and all sums over them.
+/// let rows_of_first = (0..rows.len()).filter(|&row| federation.party_of(row) == Some(0)).count();
+/// assert_eq!(difference(&all, &without)?.rows().round(), rows_of_first as f64);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Federation {
     agreement: Agreement,
@@ -304,6 +327,7 @@ pub fn without_one_image(rows: &Rows, unit: Option<Unit>, victims: usize, seed: 
 }
 
 /// A second sum that somebody asks for after a first one was opened.
+/// The answers of [`ask_for_second_sums`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecondSum {
     /// What is asked for.

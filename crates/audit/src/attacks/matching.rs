@@ -22,6 +22,26 @@ const STEP: f64 = 1e-2;
 const BETA: (f64, f64) = (0.9, 0.999);
 
 /// How to descend.
+///
+/// ```
+/// use arras_audit::attacks::matching::{Descent, gradients, invert, labels};
+/// # use arras_audit::{network::Network, picture::{Scale, tiles}};
+/// # use arras_vit::{Tensors, config::{Activation, Architecture, Size, Trunk}};
+///
+/// # let trunk = Trunk { image: Size::square(32), patch: Size::square(8), width: 32, depth: 1, heads: 2,
+/// #     activation: Activation::Gelu, layer_norm_eps: 1e-6, qkv_bias: true };
+/// # let model = Tensors::random(&Architecture::Vit(trunk, 64), 1)?;
+/// # let (scale, samples) = (Scale::of(&model.preprocessor), tiles(&model.preprocessor, 7, 2)?);
+/// # let network = Network::new(model, 3, 1, &candle_core::Device::Cpu)?;
+/// // A batch of two pictures of 32x32, and far fewer steps than it takes.
+/// let batch = [&samples[0], &samples[1]];
+/// let (seen, labels) = (gradients(&network, &batch)?, labels(&batch)?);
+/// let descent = Descent { iterations: 3, ..Descent::default() };
+/// let found = invert(&network, &scale, (&seen, &labels), descent, 1, || {})?;
+/// assert_eq!((found.images.len(), found.images[0].shape()), (2, [3, 32, 32]));
+/// assert!(found.distance > descent.reached && !found.converged);
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Descent {
     /// Steps, at least 1.
@@ -41,6 +61,8 @@ impl Default for Descent {
 }
 
 /// Where a run ended.
+///
+/// See the example of [`Descent`].
 #[derive(Clone, Debug)]
 pub struct Matched {
     /// One picture for each of the batch, in no order.

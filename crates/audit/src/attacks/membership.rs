@@ -26,6 +26,24 @@ use crate::statistics::bootstrap;
 use crate::{Attack, Error, Finding, Random, Result, Rows, Score};
 
 /// How a pool is attacked.
+///
+/// ```
+/// use arras_audit::Rows;
+/// use arras_audit::attacks::membership::{Settings, lira};
+///
+/// // Fewer rows than features and hardly a penalty: the head interpolates.
+/// let pool = Rows::synthetic(1, 40, 24, 2);
+/// let found = lira(&pool, &Settings { shadows: 16, targets: 2, l2: 1e-6, ..Settings::default() })?;
+/// assert_eq!(found.suspicions.len(), 2 * 40);
+/// let [of_members, of_others] = found.accuracy;
+/// assert!(of_members > of_others);
+/// let mean = |is_member: bool| {
+///     let scores = found.suspicions.iter().filter(|one| one.is_member == is_member).map(|one| one.score);
+///     scores.clone().sum::<f64>() / scores.count() as f64
+/// };
+/// assert!(mean(true) > mean(false));
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Shadow heads; the paper calls 64 enough for most of what 256 reach.
@@ -47,6 +65,8 @@ impl Default for Settings {
 }
 
 /// One image under one victim's head.
+///
+/// See the example of [`Settings`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Suspicion {
     /// The image, an index into the pool.
@@ -58,6 +78,8 @@ pub struct Suspicion {
 }
 
 /// What an attack came to.
+///
+/// See the example of [`Settings`].
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Every image of the pool under every victim's head.

@@ -25,6 +25,14 @@ const CONVOLUTIONS: [Convolution; 5] = [
 /// Learned perceptual image patch similarity (Zhang et al. 2018), AlexNet, version 0.1: the squared distance between
 /// features of both pictures after each of five convolutions, every position's features scaled to length 1, weighted
 /// by channel, averaged over positions, summed over the five. 0 for equal pictures; closer is less.
+///
+/// ```
+/// use arras_audit::metrics::Lpips;
+///
+/// // Weights are not part of the package; without the file there is no LPIPS.
+/// let error = Lpips::load("lpips.safetensors".as_ref()).unwrap_err();
+/// assert!(error.to_string().starts_with("lpips.safetensors: "));
+/// ```
 #[derive(Debug)]
 pub struct Lpips {
     layers: Vec<Layer>,

@@ -1,6 +1,18 @@
 use crate::{Error, Image, Result};
 
 /// The weights under which means, variances and covariances are local.
+///
+/// ```
+/// use arras_audit::Image;
+/// use arras_audit::metrics::{Window, ssim};
+///
+/// let stripes = Image::new(1, 16, 16, (0..256).map(|at| (at % 2) as f32).collect())?;
+/// let grey = Image::new(1, 16, 16, vec![0.5; 256])?;
+/// assert!((ssim(&stripes, &stripes, Window::Uniform)? - 1.0).abs() < 1e-9);
+/// assert!(ssim(&stripes, &grey, Window::Gaussian)? < 0.01);
+/// assert!(ssim(&stripes.shrunk(8)?, &grey.shrunk(8)?, Window::Gaussian).is_err());
+/// # Ok::<(), arras_audit::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// 7 x 7 equal weights, sample covariance (divided by 48): scikit-image's default.

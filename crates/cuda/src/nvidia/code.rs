@@ -12,6 +12,8 @@ use crate::driver::{FunctionInfo, Launch, Result};
 use crate::error::DriverError;
 
 /// A loaded image.
+///
+/// See the example of [`Graph`].
 #[derive(Debug)]
 pub struct Module(Arc<Loaded>);
 
@@ -89,6 +91,8 @@ fn with_log(error: DriverError, log: &[u8]) -> DriverError {
 }
 
 /// An entry point.
+///
+/// See the example of [`Graph`].
 #[derive(Clone, Debug)]
 pub struct Function {
     raw: sys::CUfunction,
@@ -171,6 +175,9 @@ impl Function {
     }
 
     /// The name that the driver knows it by.
+    ///
+    /// # Errors
+    /// What the driver refuses.
     pub fn name(&self) -> Result<String> {
         let mut name: *const c_char = std::ptr::null();
         // SAFETY: the module is loaded, and the name lives as long as it.
@@ -182,6 +189,32 @@ impl Function {
 }
 
 /// Recorded work, ready to be queued.
+///
+/// ```no_run
+/// use arras_cuda::driver::{Driver, Launch};
+/// use arras_cuda::{Kernel, NvidiaDriver};
+///
+/// # let (image, arguments, words) = (&[0][..], &[0][..], 4096);
+/// let gpu = NvidiaDriver::open(0)?;
+/// let add = gpu.function(&gpu.load(Kernel::Add.image(), image)?, Kernel::Add.entry())?;
+/// let (stream, start, end) = (gpu.stream()?, gpu.event(true)?, gpu.event(true)?);
+/// let (mut host, sums) = (gpu.pinned(8 * words)?, gpu.allocate(&stream, 8 * words)?);
+/// let launch = Launch { grid: [16, 1, 1], threads: Kernel::Add.threads(), shared: 0 };
+/// gpu.begin_capture(&stream)?;
+/// // SAFETY: the arguments are those of the kernel and name memory of these extents, here and whenever the graph runs.
+/// unsafe { gpu.launch(&stream, &add, launch, arguments)? };
+/// let graph = gpu.end_capture(&stream)?;
+/// gpu.record(&stream, &start)?;
+/// // SAFETY: as above; the host's memory is read after the stream was waited for.
+/// unsafe {
+///     gpu.launch_graph(&stream, &graph)?;
+///     gpu.download_pinned(&stream, &mut host, 0..8 * words, sums)?;
+/// }
+/// gpu.record(&stream, &end)?;
+/// gpu.synchronize(&stream)?;
+/// println!("{:?} for {} bytes", gpu.elapsed(&start, &end)?, host.as_ref().len());
+/// # Ok::<(), arras_cuda::DriverError>(())
+/// ```
 #[derive(Debug)]
 pub struct Graph {
     raw: sys::CUgraphExec,

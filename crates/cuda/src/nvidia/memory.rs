@@ -98,6 +98,8 @@ fn properties(device: sys::CUdevice) -> MaybeUninit<sys::CUmemPoolProps> {
 }
 
 /// Page-locked host memory.
+///
+/// See the example of [`Graph`](super::Graph).
 pub struct Pinned {
     pointer: *mut u8,
     bytes: usize,

@@ -19,6 +19,8 @@ mod ring;
 mod scheme;
 
 /// A case that has been checked and can be timed.
+///
+/// See the example of [`Cases`].
 pub struct Ready<'f, B: Backend> {
     /// Hierarchical and stable: `ntt/forward/n=8192/limbs=3/q=45`.
     pub name: String,
@@ -55,12 +57,15 @@ impl<B: Backend> std::fmt::Debug for Ready<'_, B> {
 }
 
 /// Chooses cases by name.
+/// See the example of [`Cases`].
 pub type Wanted<'w> = &'w dyn Fn(&str) -> bool;
 
 /// Given the cases of one group, which live until it returns.
+/// See the example of [`Cases`].
 pub type Visitor<'v, B> = &'v mut dyn FnMut(&mut [Ready<'_, B>]) -> Result<()>;
 
 /// Cases that share operands.
+/// [`Cases::with`] adds one to the list.
 pub trait Group<D: Device> {
     /// The names of all of them.
     fn names(&self) -> Vec<String>;
@@ -73,6 +78,26 @@ pub trait Group<D: Device> {
 }
 
 /// The cases of a sweep.
+///
+/// ```
+/// use arras_cpu::Cpu;
+/// use arras_measure::{Cases, CpuDevice, Sweep};
+///
+/// let sweep = Sweep { degrees: vec![1024], bits: vec![50], sets: vec![], heads: false, ..Sweep::default() };
+/// let cases = Cases::new(&sweep);
+/// let name = "ntt/forward/n=1024/limbs=3/q=50";
+/// assert!(cases.names().iter().any(|found| found == name));
+/// let mut executed = 0;
+/// cases.visit(&CpuDevice::new(Cpu::sequential()), &|found| found == name, &mut |ready| {
+///     for case in ready {
+///         (case.run)()?;
+///         executed += 1;
+///     }
+///     Ok(())
+/// })?;
+/// assert_eq!(executed, 1);
+/// # Ok::<(), arras_measure::Error>(())
+/// ```
 pub struct Cases<D: Device> {
     groups: Vec<Box<dyn Group<D>>>,
 }
