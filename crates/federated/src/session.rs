@@ -331,7 +331,7 @@ impl<B: Backend, J: Journal> Session<B, J> {
         let noise = match &agreement.privacy {
             Some(agreed) => {
                 let left = privacy::rho(agreed.epsilon, agreed.delta)? - self.party.spent_before();
-                let rho = left / f64::from(2 * self.plan.attempts);
+                let rho = left / (2.0 * f64::from(self.plan.attempts));
                 Some(Noise { rho, honest: self.plan.honest.min(agreement.quorum) })
             }
             None => None,
