@@ -3,6 +3,7 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -364,4 +365,44 @@ fn simulation_gives_the_numbers_and_refuses_what_it_must() {
     fs::write(path.join("ledger"), "tampered\n").unwrap();
     let output = run(path, ARRAS, &["federated", "ledger", "verify", "ledger"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("line 1"));
+}
+
+/// The table in docs/federated.md: mean accuracy of what `federated sweep --json` wrote.
+fn accuracy_table(records: &[Value]) -> String {
+    let epsilon = |run: &Value| run["epsilon"].as_f64().map_or("exact".to_owned(), |value| value.to_string());
+    let (mut columns, mut lines) = (Vec::new(), BTreeMap::<(u64, u64), Vec<String>>::new());
+    for run in records.iter().flat_map(|record| record["runs"].as_array().unwrap()) {
+        if !columns.contains(&epsilon(run)) {
+            columns.push(epsilon(run));
+        }
+        let accuracy: Vec<f64> =
+            run["accuracy"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        let mean = accuracy.iter().sum::<f64>() / accuracy.len() as f64;
+        let line = (run["rows_per_unit"].as_u64().unwrap(), run["project"].as_u64().unwrap());
+        lines.entry(line).or_default().push(format!("{mean:.3}"));
+    }
+    let line = |((rows, dimensions), cells): (&(u64, u64), &Vec<String>)| {
+        let unit = if *rows == 1 { "tile".into() } else { format!("patient of at most {rows} tiles") };
+        format!("| {unit} | {dimensions} | {} |\n", cells.join(" | "))
+    };
+    let rows: String = lines.iter().map(line).collect();
+    format!(
+        "| unit | dimensions | {} |\n|---|{}\n{rows}",
+        columns.join(" | "),
+        "--:|".repeat(columns.len() + 1)
+    )
+}
+
+#[test]
+fn the_page_shows_the_recorded_accuracy_under_privacy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |dimensions: &str| -> Value {
+        let file = root.join(format!("records/privacy/basis-{dimensions}.json"));
+        serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+    };
+    let expected = accuracy_table(&["32", "64", "128"].map(read));
+    let page = fs::read_to_string(root.join("docs/federated.md")).unwrap();
+    let (_, rest) = page.split_once("<!-- privacy:begin -->\n").unwrap();
+    let (shown, _) = rest.split_once("<!-- privacy:end -->").unwrap();
+    assert!(shown.trim() == expected.trim(), "docs/federated.md should show:\n{expected}");
 }

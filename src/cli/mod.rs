@@ -37,6 +37,8 @@ pub mod federated;
 #[cfg(feature = "cli")]
 pub mod audit;
 #[cfg(feature = "cli")]
+pub mod basis;
+#[cfg(feature = "cli")]
 pub mod bench;
 #[cfg(feature = "cli")]
 pub mod budget;

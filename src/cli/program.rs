@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
-    Common, audit, bench, budget, classify, crypt, demo, doctor, embed, evaluate, federated, finish, fit,
-    infer, metrics, plan, profile, report, start, tiles,
+    Common, audit, basis, bench, budget, classify, crypt, demo, doctor, embed, evaluate, federated, finish,
+    fit, infer, metrics, plan, profile, report, start, tiles,
 };
 
 /// Classify images without showing them: a ViT turns each into a token, CKKS encrypts it, and a server that holds no
@@ -37,6 +37,10 @@ enum Command {
     Embed(embed::Embed),
     /// Features from NumPy, CSV or safetensors files
     Import(fit::Import),
+    /// Principal components of public features, to project others to
+    Basis(basis::Basis),
+    /// Features in a basis
+    Project(basis::Project),
     /// Fit a head to features
     Fit(fit::Fit),
     /// Make a pair of keys
@@ -142,6 +146,8 @@ impl Arguments {
             Command::Tiles(command) => command.run(common),
             Command::Embed(command) => command.run(common),
             Command::Import(command) => command.run(common),
+            Command::Basis(command) => command.run(common),
+            Command::Project(command) => command.run(common),
             Command::Fit(command) => command.run(common),
             Command::Keygen(command) => command.run(common),
             Command::Keys(command) => command.run(common),

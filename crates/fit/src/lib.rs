@@ -1,6 +1,7 @@
 //! Heads from features, how good they are, and synthetic tiles to try them on.
 //!
 //! - [`features`]: the file of CLS tokens; [`import`]: the same from NumPy, CSV and foreign safetensors files.
+//! - [`basis`]: principal components of public images, for fewer features.
 //! - [`ridge`]: multi-class ridge regression in closed form, its penalty chosen by leaving groups out.
 //! - [`counts`]: metrics from counts alone.
 //! - [`statistics`]: the same fit from sums over rows, for clients that send nothing else; [`split`]: rows over clients.
@@ -11,6 +12,7 @@
 //! - [`tiles`]: synthetic H&E-like images whose classes differ in texture, not in colour.
 
 pub mod baseline;
+pub mod basis;
 pub mod counts;
 mod error;
 pub mod features;
@@ -26,6 +28,7 @@ pub mod statistics;
 pub mod tiles;
 pub mod train;
 
+pub use basis::Basis;
 pub use error::Error;
 pub use features::Features;
 #[cfg(feature = "testkit")]

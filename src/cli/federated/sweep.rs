@@ -33,8 +33,8 @@ pub struct Sweep {
     /// Delta
     #[arg(long, default_value_t = 1e-5)]
     delta: f64,
-    /// Numbers of dimensions to project features to, separated by commas
-    #[arg(long, value_delimiter = ',', required = true)]
+    /// Numbers of dimensions to project features to at random, separated by commas; without it they stay as they are
+    #[arg(long, value_delimiter = ',')]
     project: Vec<u32>,
     /// Most rows of one unit, separated by commas: 1 protects rows, more protect groups
     #[arg(long, value_delimiter = ',', default_value = "1")]
@@ -120,9 +120,11 @@ impl Sweep {
             .map(|class| of_test.iter().filter(|&&of| of == class).count())
             .max()
             .unwrap_or_default();
+        let all = u32::try_from(features.dimension).context("features per row")?;
+        let projections = if self.project.is_empty() { vec![all] } else { self.project.clone() };
         let mut runs = Vec::new();
         for &rows_per_unit in &self.rows_per_unit {
-            for &project in &self.project {
+            for &project in &projections {
                 for &epsilon in &self.epsilon {
                     let privacy =
                         epsilon.is_finite().then_some(Privacy { epsilon, delta: self.delta, rows_per_unit });
@@ -175,7 +177,8 @@ impl Sweep {
             threshold: self.parties / 2 + 1,
             quorum: self.parties,
             receiver: "party-001".to_owned(),
-            projection: Some(Projection { dimension: project, seed: seed_of("sweep") }),
+            projection: (project as usize != features.dimension)
+                .then(|| Projection { dimension: project, seed: seed_of("sweep") }),
             privacy,
         };
         agreement.check()?;

@@ -327,7 +327,7 @@ pub fn without_one_image(rows: &Rows, unit: Option<Unit>, victims: usize, seed: 
 }
 
 /// A second sum that somebody asks for after a first one was opened.
-/// The answers of [`ask_for_second_sums`].
+/// See the example of [`ask_for_second_sums`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecondSum {
     /// What is asked for.

@@ -65,7 +65,7 @@ pub type Wanted<'w> = &'w dyn Fn(&str) -> bool;
 pub type Visitor<'v, B> = &'v mut dyn FnMut(&mut [Ready<'_, B>]) -> Result<()>;
 
 /// Cases that share operands.
-/// [`Cases::with`] adds one to the list.
+/// [`Cases::with`] adds one to the list. See the example of [`Cases`].
 pub trait Group<D: Device> {
     /// The names of all of them.
     fn names(&self) -> Vec<String>;
