@@ -97,7 +97,7 @@ impl Standard {
 
 /// The similarity of two rows.
 ///
-/// The one that a [`Decoder`] is fitted with is chosen by held-out pictures.
+/// The one that a [`Decoder`] is fitted with is chosen by held-out pictures. See the example of [`Decoder`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kernel {
     /// Their inner product.
