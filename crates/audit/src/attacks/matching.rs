@@ -56,7 +56,7 @@ pub struct Descent {
 
 impl Default for Descent {
     fn default() -> Self {
-        Self { iterations: 2000, rate: 0.1, total_variation: 1e-2, reached: 1e-2 }
+        Self { iterations: 2000, rate: 0.1, total_variation: 1e-2, reached: 1e-4 }
     }
 }
 
