@@ -69,7 +69,8 @@ impl Backbone {
     }
 }
 
-/// Gives the transformer the number of threads that was asked for.
+/// Gives the common pool, which decodes images among other things, the number of threads that was asked for. The tensor
+/// library has pools of its own, settled when the program starts.
 pub fn use_threads(common: &Common) {
     // Fails only if the pool exists already, which then has the same number.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(common.threads).build_global();

@@ -19,6 +19,9 @@ type FileError = arras_heads::head::Error;
 /// Least share of the largest eigenvalue that a kept component has: below, dividing by its root would blow up rounding.
 const LEAST_EIGENVALUE: f64 = 1e-9;
 
+/// Most features that a basis is made of: their covariance takes half a gigabyte.
+const MOST_FEATURES: usize = 8192;
+
 /// A mean and components: `x -> components (x - mean)`.
 ///
 /// ```
@@ -47,10 +50,13 @@ impl Basis {
     /// The `kept` first principal components of public rows.
     ///
     /// # Errors
-    /// More components than D or one less than the rows, components along which nothing varies, an eigendecomposition that does
+    /// D above 8192, more components than D or one less than the rows, components along which nothing varies, an eigendecomposition that does
     /// not converge.
     pub fn of(public: &Features, kept: usize) -> Result<Self, Error> {
         let (rows, dimension) = (public.rows(), public.dimension);
+        if dimension > MOST_FEATURES {
+            return Err(Error::invalid("features", format!("{dimension} per row, at most {MOST_FEATURES}")));
+        }
         let most = dimension.min(rows.saturating_sub(1));
         if kept == 0 || kept > most {
             let reason = format!("{kept} of {dimension} features from {rows} rows: expected 1 to {most}");
@@ -258,6 +264,13 @@ mod tests {
         assert!(message(Basis::of(&rows, 6)).contains("expected 1 to 5"));
         assert!(message(Basis::of(&rows, 3)).contains("vary along 2 directions only"));
         assert!(message(Basis::of(&rows.select(&[0, 1]), 2)).contains("expected 1 to 1"));
+        let wide = Features {
+            dimension: 10_000,
+            values: vec![0.0; 20_000],
+            names: vec!["a".into(), "b".into()],
+            ..rows.clone()
+        };
+        assert!(message(Basis::of(&wide, 1)).contains("at most 8192"));
         let basis = Basis::of(&rows, 2)?;
         let other = Features { fingerprint: None, ..rows.clone() };
         assert!(basis.apply(&other).is_err_and(|error| error.to_string().contains("fingerprint none")));
